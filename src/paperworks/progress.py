@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -115,7 +115,7 @@ def terminal(label: str) -> Iterator[Progress]:
 
 def track(items: Iterable[T], progress: Progress, total: int | None = None, note: str = "") -> Iterator[T]:
     """Yield `items` and report after each."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     for done, item in enumerate(items, start=1):
         yield item
