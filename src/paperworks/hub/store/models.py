@@ -7,7 +7,7 @@ Claims stay in `paper.toml` and records of runs stay JSON files; `run` indexes t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -23,7 +23,7 @@ NAMING = {
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, str: Text}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON, list[Any]: JSON, str: Text}
 
 
 class Paper(Base):
@@ -239,9 +239,9 @@ class Hot(Base):
     parts: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
     __table_args__ = (
-        Index("ix_hot_key_day", key_day.desc()),
-        Index("ix_hot_key_week", key_week.desc()),
-        Index("ix_hot_key_month", key_month.desc()),
+        Index("ix_hot_key_day", "key_day"),
+        Index("ix_hot_key_week", "key_week"),
+        Index("ix_hot_key_month", "key_month"),
     )
 
 
