@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from paperworks.hub.hub import Hub
-from paperworks.hub.times import utc_text
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from paperworks.catalogue import SCALES
 from paperworks.errors import InputError, NotFound
+from paperworks.hub.hub import Hub
 from paperworks.hub.store.models import HubRun, RunEvent
+from paperworks.hub.times import utc_text
 from paperworks.hub.views import RunEventView, RunView, Verdict
 
 OPEN_STATES = ("queued", "running", "cancelling")
