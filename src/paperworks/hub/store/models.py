@@ -48,6 +48,9 @@ class Paper(Base):
     licence: Mapped[str] = mapped_column(default="")
     withdrawn: Mapped[bool] = mapped_column(default=False)
     slug: Mapped[str | None] = mapped_column(unique=True)  # the runnable paper of the catalogue, if there is one
+    provenance: Mapped[dict[str, Any]] = mapped_column(
+        default=dict
+    )  # field -> [version, source kind, updated]; see load.py
 
     identifiers: Mapped[list[Identifier]] = relationship(back_populates="paper", cascade="all, delete-orphan")
     authorships: Mapped[list[Authorship]] = relationship(
