@@ -41,6 +41,8 @@ _OPENS_TAG = re.compile(
     rf"<(?=(?:/?(?:{_TAG_NAMES})(?=[\s/>]|$)|/?[abipqsu]\s*/?>|[abipqsu](?:\s+|/)[a-z:-]+\s*=|!--|!doctype|!\[cdata|\?xml))",
     re.IGNORECASE,
 )
+MOST_TAGS = 1_000
+_ANY_TAG = re.compile(r"<[^<>]*>?")
 _STRAY = re.compile(r"<(?!\x00)")
 _DROP_CONTENT = {
     "script",
@@ -96,7 +98,10 @@ def _drop_tags(text: str) -> str:
         if "\x00" in marked:
             escaped = _STRAY.sub("&lt;", marked).replace("<\x00", "<")
             escaped = _BREAKS.sub(" <", escaped)
-            text = nh3.clean(escaped, tags=set(), clean_content_tags=_DROP_CONTENT)
+            if marked.count("\x00") > MOST_TAGS:  # the sanitiser takes quadratic time over nested tags left open
+                text = _ANY_TAG.sub(" ", escaped)
+            else:
+                text = nh3.clean(escaped, tags=set(), clean_content_tags=_DROP_CONTENT)
     if "&" in text:
         text = html.unescape(text)
     return _fold_space(text)
@@ -235,6 +240,7 @@ _LETTER_COMMANDS = {
     "dh": "ð",
     "th": "þ",
 }
+_BRACED_LETTER = re.compile(rf"\{{\\({'|'.join(_LETTER_COMMANDS)})\s*\}}")
 _SYMBOLS = {
     **dict(zip(_words("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega"),
                "αβγδεζηθικλμνξπρστυφχψω", strict=True)),
@@ -269,7 +275,8 @@ def tex_to_unicode(text: str) -> str:
     """
     if not _TEX_SIGNS.search(text):
         return text
-    text = _ACCENTED.sub(_accent, text) if "\\" in text else text
+    if "\\" in text:
+        text = _BRACED_LETTER.sub(lambda match: _LETTER_COMMANDS[match[1]], _ACCENTED.sub(_accent, text))
     parts: list[str] = []
     for is_math, source in _formulas(text):
         if is_math:
@@ -447,7 +454,10 @@ def _command(tokens: _Tokens, item: str, math: bool, depth: int) -> str:
             "emph",
         )
         return tokens.argument(inside_math, depth) if tokens.peek() == "{" else ""
-    return item  # as typed
+    if tokens.peek() == "{":  # not known: as typed, argument included
+        tokens.next()
+        return f"{item}{{{_say(tokens, math, depth + 1, until='}')}}}"
+    return item
 
 
 # -- TeX to MathML --------------------------------------------------------------------------------------------------
@@ -534,7 +544,9 @@ def _mathml(formula: str, display: str) -> str | None:
         raw = convert(formula, display=display)
     except Exception:  # noqa: BLE001 - the converter raises whatever it stumbles over; the source is shown instead
         return None
-    if len(raw) > 60 * LONGEST_FORMULA:
+    if len(raw) > 60 * LONGEST_FORMULA or re.search(
+        r">\\[A-Za-z]", raw
+    ):  # a command it does not know is left in the result
         return None
     clean: str = nh3.clean(
         raw, tags=_MATH_TAGS, attributes=_MATH_ATTRIBUTES, clean_content_tags={"script", "style"}, link_rel=None
