@@ -28,7 +28,7 @@ class Scripted:
         self.hold = hold
         self.cancelled = threading.Event()
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def events(self) -> Iterator[dict[str, Any]]:
         yield from self.events
         if self.hold:
             assert self.cancelled.wait(20), "nobody cancelled"

@@ -32,9 +32,10 @@ LIVE_STATES = ("running", "cancelling")
 class RunningProcess(Protocol):
     """What `spawn` gives: events as they come, until the process ends."""
 
-    pid: int
+    @property
+    def pid(self) -> int: ...
 
-    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+    def events(self) -> Iterator[dict[str, Any]]: ...
 
     def cancel(self) -> None: ...
 
@@ -178,7 +179,7 @@ class RunThread(threading.Thread):
 
 def _pump(process: RunningProcess, events: queue.Queue[dict[str, Any] | None]) -> None:
     try:
-        for event in process:
+        for event in process.events():
             events.put(event)
     except Exception as error:  # noqa: BLE001 - whatever ends the reading must reach the run's page
         events.put({"kind": "error", "message": f"reading the worker failed: {error}"})
@@ -189,10 +190,13 @@ def _pump(process: RunningProcess, events: queue.Queue[dict[str, Any] | None]) -
 def _outcome(event: dict[str, Any]) -> dict[str, Any]:
     """What an event says about the end of its run."""
     kind = event.get("kind")
-    if kind == "verdict":
-        return {"verdict": event.get("verdict")}
+    said: dict[str, Any] = {}
+    if event.get("verdict"):
+        said["verdict"] = event["verdict"]
     if kind == "record":
-        return {"record": os.path.basename(str(event.get("path", "")))}
+        said["record"] = os.path.basename(str(event.get("path", "")))
+    if said:
+        return said
     if kind == "error":
         return {"failed": str(event.get("message", "the worker failed"))}
     return {}

@@ -9,7 +9,8 @@ from typing import Any, cast
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from paperworks.catalogue import SCALES
+from paperworks.catalogue import SCALES, Scale
+from paperworks.claims.process import Job
 from paperworks.errors import InputError, NotFound
 from paperworks.hub.hub import Hub
 from paperworks.hub.store.models import HubRun, RunEvent
@@ -101,20 +102,21 @@ def resume(hub: Hub, run_id: int) -> RunView:
     return run_view(hub, run_id)
 
 
-def job_of(hub: Hub, run: HubRun) -> dict[str, Any]:
+def job_of(hub: Hub, run: HubRun) -> Job:
     """What the claims worker needs to know."""
     settings = hub.settings
-    return {
-        "slug": run.slug,
-        "claim": run.claim,
-        "scale": run.scale,
-        "seeds": list(run.seeds),
-        "records": str(settings.records),
-        "checkpoints": str(settings.home / "checkpoints"),
-        "data": str(settings.data) if settings.data else None,
-        "memory_gib": settings.run_memory_gib,
-        "seconds": settings.run_seconds,
-    }
+    return Job(
+        slug=run.slug,
+        claim=run.claim,
+        scale=cast("Scale", run.scale),
+        seeds=tuple(run.seeds),
+        records=settings.records,
+        checkpoints=settings.home / "checkpoints",
+        data=settings.data,
+        home=settings.home,
+        memory_gib=settings.run_memory_gib,
+        seconds=settings.run_seconds,
+    )
 
 
 def _find(session: Session, run_id: int) -> HubRun:
