@@ -82,10 +82,14 @@ class Database:
 
         Not re-entrant: a second `write` inside the block of the first, in the same thread, raises StoreError.
         """
-        with self.explained(), self._one_writer(), Session(self._writing, expire_on_commit=False) as session:
-            with session.begin():
-                session.connection()  # take the write lock now, not at the first statement
-                yield session
+        with (
+            self.explained(),
+            self._one_writer(),
+            Session(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            session.connection()  # take the write lock now, not at the first statement
+            yield session
 
     def close(self) -> None:
         """Close all connections. The object can be used again; connections are opened anew."""
