@@ -32,6 +32,7 @@ class Scripted:
         yield from self.events
         if self.hold:
             assert self.cancelled.wait(20), "nobody cancelled"
+            yield {"kind": "cancelled", "message": "asked to stop"}
 
     def cancel(self) -> None:
         self.cancelled.set()
@@ -77,8 +78,8 @@ GOOD = [
     {"kind": "progress", "done": 1, "total": 4, "note": "fold 1", "seed": 0},
     {"kind": "log", "message": "hello"},
     {"kind": "progress", "done": 4, "total": 4, "note": "fold 4", "seed": 1},
-    {"kind": "verdict", "verdict": "partly"},
-    {"kind": "record", "path": "/somewhere/r.json"},
+    {"kind": "heartbeat"},
+    {"kind": "record", "path": "/somewhere/r.json", "verdict": "partly", "state": "done", "reason": ""},
 ]
 
 
@@ -91,7 +92,7 @@ def test_a_run_is_done_and_its_events_are_kept_in_order(hub: Hub, claim: str, th
     assert view.done == view.total == 2
     events = service.events(hub, run.id)
     assert [event.n for event in events] == list(range(1, len(events) + 1))
-    assert [event.kind for event in events if event.kind != "progress"] == ["log", "verdict", "record", "state"]
+    assert [event.kind for event in events if event.kind != "progress"] == ["log", "record", "state"]
     assert service.events(hub, run.id, after=events[1].n) == events[2:]
 
 
@@ -132,6 +133,21 @@ def test_a_worker_that_dies_without_a_word_is_a_failure_with_a_sentence(hub: Hub
     thread_with(Scripted([]))
     until(lambda: service.run_view(hub, run.id).state == "failed")
     assert "without a result" in service.run_view(hub, run.id).message
+
+
+def test_a_method_that_raises_is_a_failure_with_its_record(hub: Hub, claim: str, thread_with) -> None:
+    run = service.ask_run(hub, SLUG, claim, "smoke")
+    end = {
+        "kind": "record",
+        "path": "/r.json",
+        "verdict": "not-measured",
+        "state": "failed",
+        "reason": "ZeroDivisionError",
+    }
+    thread_with(Scripted([end]))
+    until(lambda: service.run_view(hub, run.id).state == "failed")
+    view = service.run_view(hub, run.id)
+    assert (view.record, view.message) == ("r.json", "ZeroDivisionError")
 
 
 def test_runs_of_a_server_that_was_killed_are_interrupted_and_can_be_resumed(hub: Hub, claim: str) -> None:

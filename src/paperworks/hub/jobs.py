@@ -27,6 +27,8 @@ BEAT_S = 5.0
 LOOK_S = 0.5  # how often the queue, and a wish to cancel, are looked for
 PROGRESS_EVERY_S = 0.5  # progress events closer together than this are dropped; the last one is kept
 LIVE_STATES = ("running", "cancelling")
+RESUME = "resume goes on after the last finished seed"
+UNKEPT = ("heartbeat", "started")  # said by the worker to the thread alone
 
 
 class RunningProcess(Protocol):
@@ -129,7 +131,8 @@ class RunThread(threading.Thread):
                 break
             if event:
                 outcome.update(_outcome(event))
-                if event.get("kind") != "progress" or throttle.passes(event):
+                wanted = event.get("kind") not in UNKEPT
+                if wanted and (event.get("kind") != "progress" or throttle.passes(event)):
                     self._keep(run.id, event)
             if time.monotonic() - beat > BEAT_S:
                 beat = time.monotonic()
@@ -142,20 +145,22 @@ class RunThread(threading.Thread):
                 threading.Thread(target=process.cancel, daemon=True).start()
         if throttle.held is not None:
             self._keep(run.id, throttle.held)
-        self._close(run.id, outcome, cancelled, stopped)
+        self._close(run.id, outcome, stopped)
 
-    def _close(self, run_id: int, outcome: dict[str, Any], cancelled: bool, stopped: bool) -> None:
-        if outcome.get("record") and not outcome.get("failed"):
-            self._finish(run_id, "done", record=outcome["record"], verdict=outcome.get("verdict"))
-        elif cancelled:
-            self._finish(run_id, "cancelled", message="cancelled; resume goes on after the last finished seed")
-        elif stopped:
-            self._finish(
-                run_id, "interrupted", message="the server was stopped; resume goes on after the last finished seed"
-            )
+    def _close(self, run_id: int, outcome: dict[str, Any], stopped: bool) -> None:
+        if outcome.get("failed"):
+            self._finish(run_id, "failed", record=outcome.get("record"), message=outcome["failed"])
+        elif outcome.get("record"):
+            fields = {name: outcome.get(name) for name in ("record", "verdict")}
+            self._finish(run_id, "done", message=outcome.get("message", ""), **fields)
+        elif outcome.get("cancelled") and stopped:
+            self._finish(run_id, "interrupted", message=f"the server was stopped; {RESUME}")
+        elif outcome.get("cancelled"):
+            self._finish(run_id, "cancelled", message=f"{outcome['cancelled']}; {RESUME}")
         else:
-            message = outcome.get("failed") or "the process ended without a result; the log above has its last words"
-            self._finish(run_id, "failed", record=outcome.get("record"), message=message)
+            self._finish(
+                run_id, "failed", message="the process ended without a result; the log above has its last words"
+            )
 
     def _keep(self, run_id: int, event: dict[str, Any]) -> None:
         body = {key: value for key, value in event.items() if key != "kind"}
@@ -190,15 +195,19 @@ def _pump(process: RunningProcess, events: queue.Queue[dict[str, Any] | None]) -
 def _outcome(event: dict[str, Any]) -> dict[str, Any]:
     """What an event says about the end of its run."""
     kind = event.get("kind")
-    said: dict[str, Any] = {}
-    if event.get("verdict"):
-        said["verdict"] = event["verdict"]
+    message = str(event.get("message", ""))
     if kind == "record":
-        said["record"] = os.path.basename(str(event.get("path", "")))
-    if said:
-        return said
+        failed = event.get("state") == "failed"
+        return {
+            "record": os.path.basename(str(event.get("path", ""))),
+            "verdict": event.get("verdict"),
+            "message": str(event.get("reason", "")),
+            "failed": (event.get("reason") or "the method raised an error; the record holds it") if failed else "",
+        }
+    if kind == "cancelled":
+        return {"cancelled": message or "cancelled"}
     if kind == "error":
-        return {"failed": str(event.get("message", "the worker failed"))}
+        return {"failed": message or "the worker failed"}
     return {}
 
 
@@ -214,5 +223,5 @@ def mark_interrupted(hub: Hub) -> int:
             run.state = "cancelled" if run.state == "cancelling" else "interrupted"
             run.ended = utc_text(hub.now())
             run.pid = None
-            run.message = "the server ended while this ran; resume goes on after the last finished seed"
+            run.message = f"the server ended while this ran; {RESUME}"
         return len(dead)
