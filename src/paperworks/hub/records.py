@@ -40,10 +40,11 @@ class ListingRecord(_Frozen):
 class PaperRecord(_Frozen):
     """One paper as one source tells it. Text is plain Unicode: no HTML, white space folded; TeX is left as it is.
 
-    At least one of `arxiv`, `doi`, `openreview`, `acl`, `url` identifies it.
+    At least one of `arxiv`, `doi`, `openreview`, `acl`, `url` identifies it. A record without a title (a line of a table of
+    votes, say) adds what it has to a paper that is known, and is refused by the store when the paper is not.
     """
 
-    title: str = Field(min_length=1, max_length=2000)
+    title: str = Field(default="", max_length=2000)  # empty: only adds to a paper that is known already (counters, abstract)
     abstract: str = Field(default="", max_length=50_000)
     authors: tuple[Name, ...] = ()
     affiliations: tuple[str, ...] = ()  # beside authors, '' where unknown
