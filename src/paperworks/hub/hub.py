@@ -23,7 +23,7 @@ from paperworks.hub.store.seed import seed_catalogue
 from paperworks.hub.times import utc_now, utc_text
 
 if TYPE_CHECKING:
-    from paperworks.claims.records import RecordStore
+    from paperworks.claims.store import RecordStore
 
 log = logging.getLogger(__name__)
 FOLDERS = ("records", "outbox", "vectors", "backups", "locks")
@@ -56,9 +56,9 @@ class Hub:
     @cached_property
     def records(self) -> RecordStore:
         """Records of measurements: those made here, and those that came with the release."""
-        from paperworks.claims.records import RecordStore
+        from paperworks.claims.store import RecordStore
 
-        return RecordStore(self.settings.records)
+        return RecordStore.of(self.settings)
 
     @cached_property
     def reader_id(self) -> int:

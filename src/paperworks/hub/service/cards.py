@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from paperworks.errors import NotFound
 from paperworks.hub.hub import Hub
 from paperworks.hub.identifiers import parse_reference
+from paperworks.hub.service.claims import claim_row
 from paperworks.hub.store.models import Author, Authorship, Identifier, Link, Paper, PaperCategory, Vote
-from paperworks.hub.views import AuthorView, HeatView, PaperCard, PaperState, Verdict, WhyView
+from paperworks.hub.views import AuthorView, HeatView, PaperCard, PaperState, WhyView
 
 SCHEMES = ("arxiv", "doi", "openreview", "acl", "url")
 
@@ -54,6 +55,7 @@ def build_cards(
         )
     )
     heats = _heats(hub, session, wanted)
+    best = hub.records.best_of_all() if any(paper.slug for paper in rows.values()) else {}
     cards = []
     for paper_id in ids:
         paper = rows.get(paper_id)
@@ -78,7 +80,9 @@ def build_cards(
                 state=state,
                 slug=paper.slug if runnable else None,
                 use=runnable.spec.use if runnable else "",
-                verdicts=verdicts(hub, runnable.slug) if runnable else (),
+                verdicts=tuple(claim_row(hub, runnable, spec, best).verdict for spec in runnable.claims)
+                if runnable
+                else (),
                 code_url=code_url,
                 votes=votes.get(paper_id, 0),
                 voted=paper_id in voted,
@@ -131,11 +135,6 @@ def find_paper(hub: Hub, session: Session, reference: str) -> int:
             f"no paper {text[:200]!r} in this hub; give an arXiv id, a DOI, an address or a short name ({known})"
         )
     return found
-
-
-def verdicts(hub: Hub, slug: str) -> tuple[Verdict, ...]:
-    """One verdict a claim, in the order of paper.toml."""
-    return tuple("not-measured" for _ in hub.catalogue[slug].claims)
 
 
 def _by_identifier(session: Session, scheme: str, value: str) -> int | None:

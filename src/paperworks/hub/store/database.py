@@ -182,6 +182,9 @@ class Database:
                 cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = NORMAL")
             cursor.execute("PRAGMA foreign_keys = ON")
+            cursor.execute(
+                "PRAGMA wal_autocheckpoint = 8192"
+            )  # pages: 32 MiB; hot pages of a bulk import are copied back less often
             cursor.execute("PRAGMA temp_store = MEMORY")
             cursor.execute("PRAGMA cache_size = -65536")  # KiB: 64 MiB; with the default of 2 MB bulk imports thrash
             cursor.execute("PRAGMA mmap_size = 1073741824")

@@ -102,17 +102,20 @@ def store_batch(
     for ordinal, record in enumerate(batch.records, start=1):
         problem = _problem(record)
         if problem:
-            refused.append(RefusedEntry(ordinal=ordinal, reason=problem, raw=record.model_dump_json()))
+            refused.append(
+                RefusedEntry(ordinal=ordinal, reason=problem, raw=record.model_dump_json(exclude_defaults=True))
+            )
             continue
-        incoming = _Incoming(record, loader.origin)
+        incoming = _Incoming(record, loader.origin, ordinal)
         place = max(later.get(name, 0) for name in incoming.names)
         later.update(dict.fromkeys(incoming.names, place + 1))
         rounds[place].append(incoming)
     counts = Counts()
     for place in sorted(rounds):
         counts += loader.take(rounds[place])
-    new_refusals = _keep_refusals(session, source_id, intake_id, refused)
-    counts += Counts(refused=new_refusals)
+    refused += loader.refused
+    _keep_refusals(session, source_id, intake_id, refused)
+    counts += Counts(refused=len(refused))
     if loader.counted and settings is not None:
         from paperworks.hub.store.votes import refresh_hot
 
@@ -187,18 +190,34 @@ def _problem(record: PaperRecord) -> str | None:
     return None
 
 
+_USUAL = re.compile(r"\d{4}\.\d{4,5}", re.ASCII)  # an arXiv id that needs no second look
+
+
 class _Incoming:
     """A record with what the store needs of it worked out once."""
 
-    __slots__ = ("affiliations", "authors", "authors_text", "names", "number", "paper_id", "primary", "record", "said")
+    __slots__ = (
+        "affiliations",
+        "authors",
+        "authors_text",
+        "names",
+        "number",
+        "ordinal",
+        "paper_id",
+        "primary",
+        "record",
+        "said",
+    )
 
-    def __init__(self, record: PaperRecord, origin: str) -> None:
+    def __init__(self, record: PaperRecord, origin: str, ordinal: int) -> None:
         self.record = record
-        stated = "version" in record.model_fields_set
+        self.ordinal = ordinal  # position in the batch, from 1
+        # Readers of files fill in a 1 where nothing is said, so only arXiv's own 1 is a statement.
+        stated = "version" in record.model_fields_set and (record.version > 1 or origin == "arxiv")
         found: dict[str, str] = {}
         version = record.version if stated else None
         for scheme, value in record.identifiers.items():
-            parsed = parse_reference(f"{scheme}:{value}") if scheme != "url" else None
+            parsed = None if scheme == "url" or _USUAL.fullmatch(value) else parse_reference(f"{scheme}:{value}")
             if parsed is None:
                 found.setdefault(scheme, value)
                 continue
@@ -225,6 +244,15 @@ class _Incoming:
     @property
     def categories(self) -> list[str]:
         return list(dict.fromkeys(code[:32] for code in self.record.categories))
+
+
+def _say(incoming: _Incoming) -> str:
+    return " / ".join(f"{scheme} {value}" for scheme, value in incoming.names)
+
+
+def _refusal(incoming: _Incoming, reason: str) -> RefusedEntry:
+    raw = incoming.record.model_dump_json(exclude_defaults=True)
+    return RefusedEntry(ordinal=incoming.ordinal, reason=reason, raw=raw)
 
 
 @dataclass
@@ -260,6 +288,7 @@ class _Loader:
         self.now = utc_text(now)
         self.origin = ORIGINS.get(source.kind, source.kind)
         self.counted: set[int] = set()
+        self.refused: list[RefusedEntry] = []
         self.sqlite = session.get_bind().dialect.name == "sqlite"
         if not self.sqlite:  # ids are given out here; SQLite's write lock is held already
             session.execute(text("LOCK TABLE paper, author IN SHARE ROW EXCLUSIVE MODE"))
@@ -278,7 +307,15 @@ class _Loader:
         for incoming in batch:
             found = [owners[name] for name in incoming.names if name in owners]
             if not found:
-                fresh.append(incoming)
+                if incoming.record.title:
+                    fresh.append(incoming)
+                else:
+                    self.refused.append(
+                        _refusal(
+                            incoming,
+                            f"no paper {_say(incoming)} is known yet, and without a title none can be entered; bring it in first",
+                        )
+                    )
                 continue
             incoming.paper_id = found[0]
             if incoming.paper_id in claimed:  # two records, two names, one paper in the store
@@ -287,9 +324,7 @@ class _Loader:
             claimed[incoming.paper_id] = incoming
             met.append(incoming)
             for other in sorted(set(found) - {incoming.paper_id}):
-                self._propose(
-                    other, incoming.paper_id, "a record names both: " + ", ".join(f"{s} {v}" for s, v in incoming.names)
-                )
+                self._propose(other, incoming.paper_id, "a record names both: " + _say(incoming))
         self._enter(fresh, owners)
         changed = self._merge(met, owners)
         counts = Counts(new=len(fresh), changed=changed, same=len(met) - changed)
@@ -436,7 +471,7 @@ class _Loader:
                 if state.listings.get(day) != (listing["rank"], listing["url"]):
                     add[Listing].append(listing)
                     changed.add(incoming.paper_id)
-            if incoming.number and (version := self._better_version(incoming, state)):
+            if incoming.number and incoming.record.title and (version := self._better_version(incoming, state)):
                 add[Version].append(version)
                 changed.add(incoming.paper_id)
         if rows:
@@ -495,7 +530,7 @@ class _Loader:
         """The columns of `paper` that the record improves; `authors` and `categories` stand for their tables."""
         record, row = incoming.record, state.row
         provenance: dict[str, Origin] = dict(row["provenance"])
-        start = provenance.get("*", [0, "catalogue", ""])
+        start = provenance.get("*") or [0, "catalogue", ""]
         better: dict[str, Any] = {}
 
         def wins(name: str, value: object, held: object, rank: Any = _value_rank) -> bool:
@@ -549,9 +584,12 @@ class _Loader:
                 better["updated"], provenance["updated"] = updated, incoming.said
         if incoming.announced and (not row["announced"] or incoming.announced < row["announced"]):
             better["announced"] = incoming.announced
-        if "withdrawn" in record.model_fields_set and record.withdrawn != row["withdrawn"]:
-            if _value_rank(True, incoming.said) >= _value_rank(True, provenance.get("withdrawn", start)):
-                better["withdrawn"], provenance["withdrawn"] = record.withdrawn, incoming.said
+        if (
+            "withdrawn" in record.model_fields_set
+            and record.withdrawn != row["withdrawn"]
+            and _value_rank(True, incoming.said) >= _value_rank(True, provenance.get("withdrawn", start))
+        ):
+            better["withdrawn"], provenance["withdrawn"] = record.withdrawn, incoming.said
         if incoming.number > row["latest_version"]:
             better["latest_version"] = incoming.number
         if provenance != row["provenance"]:
@@ -685,10 +723,10 @@ def content_hash(title: str, abstract: str) -> str:
     return hashlib.sha256(f"{title}\n{abstract}".encode()).hexdigest()[:16]
 
 
-def _keep_refusals(session: Session, source_id: int, intake_id: int | None, refused: Sequence[RefusedEntry]) -> int:
-    """Keep what could not be read; an entry that waits already is not kept twice. Returns how many were refused."""
+def _keep_refusals(session: Session, source_id: int, intake_id: int | None, refused: Sequence[RefusedEntry]) -> None:
+    """Keep what could not be read; an entry that waits already is not kept twice."""
     if not refused or intake_id is None:
-        return len(refused)
+        return
     waiting = set(
         session.execute(
             select(Refused.ordinal, Refused.raw)
@@ -712,7 +750,6 @@ def _keep_refusals(session: Session, source_id: int, intake_id: int | None, refu
             )
     if rows:
         session.connection().execute(insert(_table(Refused)), rows)
-    return len(refused)
 
 
 def _cut(raw: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 NAMING = {
@@ -19,6 +19,10 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+# The day that lists go by: announced, else first seen. Queries must use this very text to be served by its index.
+PAPER_DAY = "coalesce(announced, substr(first_seen, 1, 10))"
 
 
 class Base(DeclarativeBase):
@@ -58,7 +62,10 @@ class Paper(Base):
     )
     links: Mapped[list[Link]] = relationship(cascade="all, delete-orphan")
 
-    __table_args__ = (Index("ix_paper_primary_category_published", "primary_category", "published"),)
+    __table_args__ = (
+        Index("ix_paper_primary_category_published", "primary_category", "published"),
+        Index("ix_paper_day", text(PAPER_DAY)),
+    )
 
 
 class Identifier(Base):

@@ -409,6 +409,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("subscriber_id", "paper_id", name=op.f("pk_seen")),
     )
+    op.create_index("ix_paper_day", "paper", [sa.text("coalesce(announced, substr(first_seen, 1, 10))")])
     if op.get_bind().dialect.name == "sqlite":
         for statement in FULL_TEXT:
             op.execute(statement)
