@@ -176,7 +176,7 @@ _ABBREVIATIONS = frozenset(
         "w.r.t w.l.o.g i.i.d a.k.a aka viz ca dept univ inc ltd jr sr"
     )
 )
-_STOP = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s+[\"'“‘(\[$\\]*[^\Wa-z_])|[.!?]+[\"'”’)\]]*\s*\Z")
+_STOP = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s+(?:\$|[\"'“‘(\[\\]*[^\Wa-z_]))|[.!?]+[\"'”’)\]]*\s*\Z")
 _LAST_WORD = re.compile(r"[\w.]+\Z")
 
 
@@ -555,11 +555,15 @@ def _mathml(formula: str, display: str) -> str | None:
 
 
 def _nesting(formula: str) -> int:
-    level = deepest = 0
-    for char in formula:
+    """How deep brackets go; far too deep when braces do not match, since such a formula cannot be read."""
+    level = deepest = braces = 0
+    for char in re.sub(r"\\.", "", formula, flags=re.DOTALL):
         level += (char in "{[(") - (char in "}])")
+        braces += (char == "{") - (char == "}")
         deepest = max(deepest, level)
-    return deepest
+        if braces < 0:
+            return LONGEST_FORMULA
+    return LONGEST_FORMULA if braces else deepest
 
 
 @lru_cache(maxsize=4096)

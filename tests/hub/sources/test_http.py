@@ -161,12 +161,15 @@ def test_no_connection_is_tried_again_and_told(http, waits):
 
 @given(st.text(max_size=60))
 def test_any_address_is_asked_or_refused_with_a_sentence(text):
-    with PoliteClient(
-        SourceSettings(),
-        transport=httpx2.MockTransport(lambda request: httpx2.Response(200, stream=httpx2.ByteStream(b""))),
-        sleep=lambda s: None,
-        resolve=lambda h, p: [],
-    ) as http, contextlib.suppress(SourceError):
+    with (
+        PoliteClient(
+            SourceSettings(),
+            transport=httpx2.MockTransport(lambda request: httpx2.Response(200, stream=httpx2.ByteStream(b""))),
+            sleep=lambda s: None,
+            resolve=lambda h, p: [],
+        ) as http,
+        contextlib.suppress(SourceError),
+    ):
         assert http.get(text).status == 200
 
 

@@ -489,7 +489,7 @@ def _mail_date(version: Any) -> date | None:
 
 
 def _address(value: Any) -> str:
-    return value if isinstance(value, str) and re.match(r"https?://[^\s<>\"]{3,1990}$", value) else ""
+    return value if isinstance(value, str) and re.match(r"https?://[^\s<>\"\ud800-\udfff]{3,1990}$", value) else ""
 
 
 def moment(value: Any) -> datetime | None:
