@@ -230,7 +230,6 @@ def _record(element: Element, header: Element | None) -> PaperRecord:
         authors=names,
         affiliations=homes,
         arxiv=reference.value,
-        version=version,
         doi=doi.value if doi and doi.scheme == "doi" else None,
         categories=category_codes(text("categories").split(" ")),
         published=published,
@@ -241,10 +240,11 @@ def _record(element: Element, header: Element | None) -> PaperRecord:
         licence=text("license"),
         withdrawn=is_withdrawn(comment, abstract),
         links=standard_links(reference.value),
+        **({"version": version} if version else {}),
     )
 
 
-_Facts = tuple[int, date | None, date | None, tuple[str, ...], tuple[str, ...]]
+_Facts = tuple[int | None, date | None, date | None, tuple[str, ...], tuple[str, ...]]
 
 
 def _raw(body: Element, space: str) -> _Facts:
@@ -272,7 +272,13 @@ def _parts(body: Element, space: str) -> _Facts:
         day(plain(body.findtext(f"{space}created") or "")),
         day(plain(body.findtext(f"{space}updated") or "")),
     )
-    return 1, published, updated or published, tuple(names), tuple(homes) if any(homes) else ()
+    return (
+        None if updated and updated != published else 1,
+        published,
+        updated or published,
+        tuple(names),
+        tuple(homes) if any(homes) else (),
+    )
 
 
 def split_authors(text: str) -> tuple[str, ...]:
