@@ -24,6 +24,7 @@ _MARKERS = ("circle", "square", "triangle", "diamond", "cross", "plus")
 WIDTH, HEIGHT = 640, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68, 16, 34, 52
 _CHARACTER = 6.7  # mean width of one at 12 px
+_OWN_TICKS = 7  # so few different x on a log axis are its ticks themselves
 _MARKED_POINTS = 40  # more points than this are drawn without a marker each
 
 
@@ -173,16 +174,18 @@ def _label(x: float | str) -> str:
 def _x_axis(curves: Sequence[_Curve], labels: list[str] | None, log: bool) -> Axis:
     if labels is not None:
         return Axis(-0.5, max(len(labels), 1) - 0.5, tuple(float(i) for i in range(len(labels))))
-    xs = [float(x) for curve in curves for x in curve.x]
+    xs = [float(x) for curve in curves for x in curve.x if math.isfinite(float(x)) and (not log or float(x) > 0)]
+    if not xs or min(xs) == max(xs):
+        return logarithmic(xs) if log else linear(xs)
+    low, high = min(xs), max(xs)  # no empty stretch beside the curves
     if log:
-        return logarithmic(xs)
-    whole = linear(xs)
-    low, high = min(xs, default=0.0), max(xs, default=1.0)
-    if low == high:
-        return whole
-    pad = (high - low) * 0.015  # no empty stretch beside the curves
-    ticks = tuple(tick for tick in whole.ticks if low - pad <= tick <= high + pad)
-    return Axis(low - pad, high + pad, ticks or whole.ticks)
+        low, high = low / (high / low) ** 0.015, high * (high / low) ** 0.015
+        own = tuple(sorted(set(xs)))
+        ticks = own if len(own) <= _OWN_TICKS else logarithmic(xs).ticks
+    else:
+        low, high = low - (high - low) * 0.015, high + (high - low) * 0.015
+        ticks = linear(xs, n_ticks=9).ticks
+    return Axis(low, high, tuple(tick for tick in ticks if low <= tick <= high), log)
 
 
 def _y_axis(curves: Sequence[_Curve], log: bool) -> Axis:

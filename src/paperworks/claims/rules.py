@@ -50,6 +50,8 @@ class Rule:
             tree = ast.parse(self.text, mode="eval")
         except SyntaxError as error:
             raise RuleError(f"rule {self.text!r} cannot be read: {error.msg} at character {error.offset}") from error
+        except (ValueError, RecursionError, MemoryError) as error:  # null bytes, lone surrogates, brackets without end
+            raise RuleError(f"rule {self.text[:80]!r} cannot be read: {error or type(error).__name__}") from error
         called: set[int] = set()
         names: set[str] = set()
         for node in ast.walk(tree):

@@ -60,6 +60,7 @@ class LogEvents(logging.Handler):
 
     def __init__(self, events: Events) -> None:
         super().__init__(logging.INFO)
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._events = events
 
     def emit(self, record: logging.LogRecord) -> None:

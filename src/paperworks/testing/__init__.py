@@ -1,0 +1,15 @@
+"""Conformance suites: does a paper (later a source, an embedder ...) keep its side of the contract?
+
+Third-party plugins use them in their own tests, as ours do:
+
+    import pytest
+    from paperworks.testing import paper_checks
+
+    @pytest.mark.parametrize("check", paper_checks("my_paper"), ids=str)
+    def test_my_paper(check):
+        check()
+"""
+
+from paperworks.testing.check_paper import Check, CheckFailed, check_paper, paper_checks
+
+__all__ = ["Check", "CheckFailed", "check_paper", "paper_checks"]
