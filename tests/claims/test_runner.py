@@ -111,7 +111,7 @@ def test_an_error_in_the_function_is_recorded_with_its_traceback(make_paper: Mak
     paper = make_paper(body("return Measurement({'ratio': 1 / 0})"))
     record = run_claim(paper, "halves", "cpu")
     assert (record.state, record.verdict) == ("failed", "not-measured")
-    assert record.reason == "ZeroDivisionError: division by zero"
+    assert record.reason == "ZeroDivisionError: division by zero (seed 0)"
     assert "in halves" in record.error
 
 

@@ -123,7 +123,8 @@ def run_claim(
         except Exception as error:
             if isinstance(error, ClaimError) and measure is None:
                 raise  # the paper's folder is at fault, not the measurement
-            state, verdict, reason = "failed", "not-measured", f"{type(error).__name__}: {error}"
+            where = f" (seed {seeds[len(results)]})" if len(results) < len(seeds) else ""
+            state, verdict, reason = "failed", "not-measured", f"{type(error).__name__}: {error}{where}"
             error_text = "".join(traceback.format_exception(error))
         emit({"kind": "verdict", "verdict": verdict, "reason": reason, "scale": scale, "state": state})
         summaries, series, problem = _summaries(results)

@@ -38,7 +38,7 @@ def linear(values: Iterable[float], n_ticks: int = 6, include_zero: bool = False
     low, high = min(finite), max(finite)
     if include_zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    if not high - low > 1e-12 * max(abs(low), abs(high)):
+    if not high - low > max(1e-12 * max(abs(low), abs(high)), 1e-300):
         pad = abs(high) * 0.1 or 1.0
         low, high = low - pad, high + pad
     step = _nice((high / n_ticks) - (low / n_ticks))
