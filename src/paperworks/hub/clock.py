@@ -57,6 +57,12 @@ class ClockThread(threading.Thread):
             self._stopping.wait(self._beat_s)
 
 
+def take_in(hub: Hub) -> None:
+    from paperworks.hub.service import intake
+
+    intake.run_intake(hub, due_only=True, progress=silent)
+
+
 def send_digests(hub: Hub) -> None:
     from paperworks.hub.service import digest
 
@@ -71,6 +77,7 @@ def reindex(hub: Hub) -> None:
 
 
 STEPS: tuple[tuple[str, float, Callable[[Hub], object]], ...] = (
+    ("intake", 60.0, take_in),
     ("digests", 0.0, send_digests),
     ("reindex", REINDEX_EVERY_S, reindex),
 )
