@@ -261,6 +261,7 @@ HUGE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HUGE)
 @pytest.mark.parametrize("function", [plain, fold, title_key, name_key, sentences, tex_to_unicode, tex_to_mathml_html])
 def test_a_megabyte_takes_bounded_time(function, name):

@@ -46,6 +46,8 @@ def parse_reference(text: str) -> Reference | None:
     >>> parse_reference("2313.00001") is None  # there is no month 13
     True
     """
+    if text[:1].isdigit() and (found := parse_arxiv(text)):  # what nearly all are
+        return found
     text = text.strip().strip("<>").strip()
     if not text or len(text) > _LONGEST or any(char.isspace() for char in text.strip()):
         compact = re.sub(r"^(arxiv|doi|openreview|acl)\s*:\s*", r"\1:", text[:_LONGEST], flags=re.IGNORECASE)

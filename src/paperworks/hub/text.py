@@ -134,7 +134,7 @@ _COMMAND = re.compile(r"\\([A-Za-z]+|[^A-Za-z])")
 _STYLE_COMMANDS = frozenset(
     _words(
         "textbf textit emph textsc texttt textrm textsf textmd textup textnormal underline mathrm mathbf mathit mathcal mathbb mathfrak "
-        "mathsf mathscr mathtt boldsymbol bm text mbox hbox rm bf it sf tt sc em left right big Big bigl bigr Bigl Bigr displaystyle "
+        "mathsf mathscr mathtt boldsymbol bm bfseries itshape normalsize small large xspace textsuperscript textsubscript text mbox hbox rm bf it sf tt sc em left right big Big bigl bigr Bigl Bigr displaystyle "
         "textstyle limits nolimits operatorname operatornamewithlimits ensuremath protect mathop mathbin mathrel"
     )
 )
@@ -258,7 +258,7 @@ _SYMBOLS = {
     "sup": "sup", "inf": "inf", "lim": "lim", "ln": "ln", "sin": "sin", "cos": "cos", "tan": "tan", "arg": "arg", "argmax": "argmax",
     "argmin": "argmin", "det": "det", "dim": "dim", "Pr": "Pr", "quad": " ", "qquad": " ", "S": "§", "P": "¶", "copyright": "©", "pounds": "£",
     "textregistered": "®", "texttrademark": "™", "textdegree": "°", "textendash": "–", "textemdash": "—", "textbackslash": "\\", "textgreater": ">",
-    "textless": "<", "textasciitilde": "~", "lbrace": "{", "rbrace": "}", "LaTeX": "LaTeX", "TeX": "TeX", "lt": "<", "gt": ">",
+    "textless": "<", "textasciitilde": "~", "models": "⊨", "vdash": "⊢", "slash": "/", "eg": "e.g.", "ie": "i.e.", "etal": "et al.", "lbrace": "{", "rbrace": "}", "LaTeX": "LaTeX", "TeX": "TeX", "lt": "<", "gt": ">",
 }  # fmt: skip
 _DOUBLE_STRUCK = dict(zip("CEHNPQRZ", "ℂ𝔼ℍℕℙℚℝℤ", strict=True))
 _SUPER = dict(zip("0123456789+-=()niTtk*", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱᵀᵗᵏ*", strict=True))
@@ -415,6 +415,8 @@ def _command(tokens: _Tokens, item: str, math: bool, depth: int) -> str:
         if tokens.peek() == "{":
             tokens.skip_group()
         return _LETTER_COMMANDS[name]
+    if name in ("R", "N", "Z", "Q", "E") and math:
+        return _DOUBLE_STRUCK[name]
     if name == "mathbb":
         said = tokens.argument(True, depth)
         return "".join(_DOUBLE_STRUCK.get(char, char) for char in said)
@@ -533,6 +535,9 @@ def _strip_delimiters(source: str) -> str:
     return source[width:-width]
 
 
+_SHORTHAND = re.compile(r"\\([RNZQE])(?![A-Za-z])")  # many authors define these, and abstracts lose the definition
+
+
 @lru_cache(maxsize=8192)
 def _mathml(formula: str, display: str) -> str | None:
     """Clean MathML, or None when the converter cannot read the formula. Formulas come from strangers: the result is sanitised."""
@@ -541,7 +546,7 @@ def _mathml(formula: str, display: str) -> str | None:
     if len(formula) > LONGEST_FORMULA or _nesting(formula) > 60:
         return None
     try:
-        raw = convert(formula, display=display)
+        raw = convert(_SHORTHAND.sub(r"\\mathbb{\1}", formula), display=display)
     except Exception:  # noqa: BLE001 - the converter raises whatever it stumbles over; the source is shown instead
         return None
     if len(raw) > 60 * LONGEST_FORMULA or re.search(

@@ -352,11 +352,14 @@ def is_withdrawn(comment: str, abstract: str) -> bool:
     )
 
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]|$)", re.ASCII)
+
+
 def day(text: str) -> date | None:
     """The day of an ISO date or time; None for an empty text. Raises ValueError for anything else."""
     text = text.strip()
     if not text:
         return None
-    if not re.match(r"\d{4}-\d\d-\d\d(?:[T ]|$)", text, re.ASCII):
+    if not _DAY.match(text):
         raise ValueError(f"{text[:40]!r} is not a date like 2026-08-21")
     return date.fromisoformat(text[:10])

@@ -488,8 +488,11 @@ def _mail_date(version: Any) -> date | None:
         return None
 
 
+_WEB = re.compile(r"https?://[^\s<>\"\ud800-\udfff]{3,1990}$")
+
+
 def _address(value: Any) -> str:
-    return value if isinstance(value, str) and re.match(r"https?://[^\s<>\"\ud800-\udfff]{3,1990}$", value) else ""
+    return value if isinstance(value, str) and _WEB.match(value) else ""
 
 
 def moment(value: Any) -> datetime | None:

@@ -249,9 +249,12 @@ def count(value: Any) -> int | None:
     return value
 
 
+_WORD = re.compile(r"\w")
+
+
 def author_names(value: Any) -> tuple[str, ...]:
     """Names out of a list of texts or of objects with a name; anything else in the list is left out."""
     if not isinstance(value, (list, tuple)):
         return ()
     names = (item.get("name") if isinstance(item, dict) else item for item in value)
-    return tuple(name[:400] for item in names if isinstance(item, str) and re.search(r"\w", name := plain(item)))
+    return tuple(name[:400] for item in names if isinstance(item, str) and _WORD.search(name := plain(item)))
