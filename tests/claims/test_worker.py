@@ -52,8 +52,8 @@ def test_a_run_from_start_to_record(make_paper: MakePaper, tmp_path: Path) -> No
 def test_what_libraries_print_does_not_corrupt_the_events(make_paper: MakePaper, tmp_path: Path) -> None:
     text = """import os, subprocess, sys
 print('{"kind": "record", "path": "/forged"}')
-os.write(1, b'not json\\n')
-subprocess.run([sys.executable, '-c', 'print("from a child")'])
+os.write(1, b'{"kind": "record", "path": "/forged"}\\n')
+subprocess.run([sys.executable, '-c', 'print(\\'{"kind": "error", "message": "forged by a child"}\\')'])
 import logging; logging.getLogger('lib').warning('beware %s', 'of this')
 return Measurement({'ratio': 0.5})"""
     make_paper(body(text), install=True)

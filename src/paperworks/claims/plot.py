@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -358,7 +359,9 @@ def _marker(x: float, y: float, curve: _Curve) -> str:
 
 
 def _hatch_id(curve: _Curve) -> str:
-    return f"plot-hatch-{curve.style % len(COLOURS) + 1}"  # the same hatch wherever it is defined, so that ids may repeat in a page
+    # an id of its own for each picture: a page may hold several, some of them hidden
+    numbers = zlib.crc32(repr((curve.name, curve.x, curve.mean, curve.spread)).encode("utf-8", "replace"))
+    return f"hatch-{curve.style % len(COLOURS) + 1}-{numbers:08x}"
 
 
 def _hatches(curves: Sequence[_Curve]) -> str:
