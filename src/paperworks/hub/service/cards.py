@@ -30,6 +30,8 @@ def build_cards(
 
     The number of queries does not depend on the number of papers.
     """
+    from paperworks.hub.service.votes import heat  # which makes cards itself
+
     wanted = list(dict.fromkeys(ids))
     if not wanted:
         return []
@@ -54,7 +56,7 @@ def build_cards(
             )
         )
     )
-    heats = _heats(hub, session, wanted)
+    heats = heat(hub, session, wanted)
     best = hub.records.best_of_all() if any(paper.slug for paper in rows.values()) else {}
     cards = []
     for paper_id in ids:
@@ -193,11 +195,3 @@ def _code_links(session: Session, ids: list[int]) -> dict[int, str]:
     for paper_id, url in session.execute(query):
         found.setdefault(paper_id, url)
     return found
-
-
-def _heats(hub: Hub, session: Session, ids: list[int]) -> dict[int, HeatView]:
-    try:
-        from paperworks.hub.service.votes import heat
-    except ImportError:
-        return {}
-    return heat(hub, session, ids)

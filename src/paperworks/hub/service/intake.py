@@ -9,9 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-import queue
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -41,8 +39,7 @@ EVERY = {"arxiv": timedelta(hours=12), "hf-daily": timedelta(hours=6), "feed": t
 RARELY = timedelta(hours=24)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=15), timedelta(hours=24)
 REFUSED_SHARE, FEW = 1 / 3, 10  # more than a third of a batch of ten or more refused: something is wrong with the whole
-TOGETHER = 2000  # records of files in one transaction
-AHEAD = 8  # batches of a file that are read while earlier ones are stored
+TOGETHER = 3000  # records of files in one transaction
 
 
 def polite_client(hub: Hub) -> PoliteClient:
@@ -225,42 +222,34 @@ def _store(
 ) -> str | None:
     """Store what the source yields. Returns why it was stopped, None at the end."""
     of_files = source.kind == "file"
-    fetched = opened.fetch(cursor, http)
-    batches = _groups(_ahead(fetched) if of_files else fetched, TOGETHER if of_files else 1)
     done = 0
-    with closing(batches):
-        for group in batches:
-            problem: str | None = None
+    with closing(_together(opened.fetch(cursor, http), TOGETHER if of_files else 1)) as batches:
+        for batch in batches:
             with hub.db.write() as session:
-                for batch in group:
-                    counts = store_batch(
-                        session, source.id, intake_id, batch, hub.now(), settings=hub.settings, move_cursor=False
-                    )
-                    done += counts.total
-                    problem = _suspicion(batch, counts)
-                    row = session.get_one(Source, source.id)
-                    if problem is not None:
-                        row.paused_reason = None if of_files else problem
-                        session.add(
-                            Audit(
-                                at=utc_text(hub.now()),
-                                who="intake",
-                                action="source-paused",
-                                subject=source.name,
-                                detail=problem,
-                            )
+                now = hub.now()
+                counts = store_batch(
+                    session, source.id, intake_id, batch, now, settings=hub.settings, move_cursor=False
+                )
+                problem = _suspicion(batch, counts)
+                row = session.get_one(Source, source.id)
+                if problem is None:
+                    row.cursor = batch.cursor if batch.cursor is not None else row.cursor
+                else:
+                    row.paused_reason = None if of_files else problem
+                    session.add(
+                        Audit(
+                            at=utc_text(now), who="intake", action="source-paused", subject=source.name, detail=problem
                         )
-                        break
-                    if batch.cursor is not None:
-                        row.cursor = batch.cursor
-            progress(done, None, f"{source.name}")
+                    )
             if problem is not None:
                 return problem
+            done += counts.total
+            progress(done, None, source.name)
     return None
 
 
 def _suspicion(batch: Batch, counts: Counts) -> str | None:
-    if counts.total < FEW or counts.refused <= REFUSED_SHARE * counts.total:
+    if not _too_many(counts.refused, counts.total):
         return None
     reason = batch.refused[0].reason if batch.refused else "see the refused entries"
     return (
@@ -473,7 +462,7 @@ def _view(intake: Intake, source: str) -> IntakeView:
     )  # fmt: skip
 
 
-# -- reading ahead --------------------------------------------------------------------------------------------------
+# -- small parts --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -485,51 +474,35 @@ def _client(hub: Hub, given: PoliteClient | None) -> Iterator[PoliteClient]:
         yield made
 
 
-def _groups(batches: Iterable[Batch], most: int) -> Generator[list[Batch], None, None]:
-    """Batches put together for one transaction, until there are `most` entries; 1 keeps each by itself."""
+def _too_many(n_refused: int, n_entries: int) -> bool:
+    return n_entries >= FEW and n_refused > REFUSED_SHARE * n_entries
+
+
+def _together(batches: Iterable[Batch], most: int) -> Generator[Batch, None, None]:
+    """Small batches put together until there are `most` entries. One that looks wrong by itself ends its group."""
     group: list[Batch] = []
     n_entries = 0
     for batch in batches:
+        n = len(batch.records) + len(batch.refused)
+        suspicious = _too_many(len(batch.refused), n)
+        if group and suspicious:  # so that what came before it is not held against it, nor lost with it
+            yield _joined(group)
+            group, n_entries = [], 0
         group.append(batch)
-        n_entries += len(batch.records) + len(batch.refused)
-        if n_entries >= most or most == 1:
-            yield group
+        n_entries += n
+        if n_entries >= most or most == 1 or suspicious:
+            yield _joined(group)
             group, n_entries = [], 0
     if group:
-        yield group
+        yield _joined(group)
 
 
-def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Read in a thread of its own while earlier batches are stored: SQLite lets go of the interpreter while it works."""
-    line: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=AHEAD)
-    stopped = threading.Event()
-
-    def put(item: Batch | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                line.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def read() -> None:
-        try:
-            for batch in batches:
-                if not put(batch):
-                    return
-            put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever reads the queue
-            put(error)
-
-    reader: Callable[[], None] = read
-    thread = threading.Thread(target=reader, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        while (item := line.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join(timeout=5)
+def _joined(group: list[Batch]) -> Batch:
+    if len(group) == 1:
+        return group[0]
+    return Batch.model_construct(
+        records=tuple(record for batch in group for record in batch.records),
+        refused=tuple(entry for batch in group for entry in batch.refused),
+        cursor=next((batch.cursor for batch in reversed(group) if batch.cursor is not None), None),
+        requests=sum(batch.requests for batch in group),
+    )

@@ -13,6 +13,7 @@ source did not say.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 from collections import defaultdict
@@ -99,14 +100,12 @@ def store_batch(
     refused = list(batch.refused)
     rounds: defaultdict[int, list[_Incoming]] = defaultdict(list)
     later: dict[tuple[str, str], int] = {}  # records of one paper go one after the other: the second meets the first
-    for ordinal, record in enumerate(batch.records, start=1):
+    for record in batch.records:
         problem = _problem(record)
         if problem:
-            refused.append(
-                RefusedEntry(ordinal=ordinal, reason=problem, raw=record.model_dump_json(exclude_defaults=True))
-            )
+            refused.append(RefusedEntry(ordinal=0, reason=problem, raw=record.model_dump_json(exclude_defaults=True)))
             continue
-        incoming = _Incoming(record, loader.origin, ordinal)
+        incoming = _Incoming(record, loader.origin)
         place = max(later.get(name, 0) for name in incoming.names)
         later.update(dict.fromkeys(incoming.names, place + 1))
         rounds[place].append(incoming)
@@ -202,16 +201,14 @@ class _Incoming:
         "authors_text",
         "names",
         "number",
-        "ordinal",
         "paper_id",
         "primary",
         "record",
         "said",
     )
 
-    def __init__(self, record: PaperRecord, origin: str, ordinal: int) -> None:
+    def __init__(self, record: PaperRecord, origin: str) -> None:
         self.record = record
-        self.ordinal = ordinal  # position in the batch, from 1
         # Readers of files fill in a 1 where nothing is said, so only arXiv's own 1 is a statement.
         stated = "version" in record.model_fields_set and (record.version > 1 or origin == "arxiv")
         found: dict[str, str] = {}
@@ -252,7 +249,7 @@ def _say(incoming: _Incoming) -> str:
 
 def _refusal(incoming: _Incoming, reason: str) -> RefusedEntry:
     raw = incoming.record.model_dump_json(exclude_defaults=True)
-    return RefusedEntry(ordinal=incoming.ordinal, reason=reason, raw=raw)
+    return RefusedEntry(ordinal=0, reason=reason, raw=raw)  # 0: the place is not known any more
 
 
 @dataclass
@@ -386,7 +383,7 @@ class _Loader:
                     "journal_ref": record.journal_ref,
                     "licence": record.licence,
                     "withdrawn": record.withdrawn,
-                    "provenance": {"*": incoming.said},
+                    "provenance": json.dumps({"*": incoming.said}) if self.sqlite else {"*": incoming.said},
                 }
             )
         self._insert(Paper, papers)
@@ -699,9 +696,18 @@ class _Loader:
         self._insert(PaperCategory, [row for one in batch for row in self._category_rows(one)])
 
     def _insert(self, model: type[Any], rows: list[dict[str, Any]], *, ignore: bool = False) -> None:
-        if rows:
+        if not rows:
+            return
+        if not self.sqlite:
             statement = self._dialect_insert(model).on_conflict_do_nothing() if ignore else insert(_table(model))
             self.session.connection().execute(statement, rows)
+            return
+        # Straight to the driver: building parameters one by one is a quarter of the time of a bulk import.
+        columns = list(rows[0])
+        marks = ", ".join("?" * len(columns))
+        or_ignore = " OR IGNORE" if ignore else ""
+        sql = f"INSERT{or_ignore} INTO {_table(model).name} ({', '.join(columns)}) VALUES ({marks})"
+        self.session.connection().exec_driver_sql(sql, [tuple(row.values()) for row in rows])
 
     def _upsert(self, model: type[Any], rows: list[dict[str, Any]], *, official: bool = False) -> None:
         if not rows:

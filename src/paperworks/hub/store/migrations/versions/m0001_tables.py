@@ -193,6 +193,7 @@ def upgrade() -> None:
             ["paper_id"], ["paper.id"], name=op.f("fk_authorship_paper_id_paper"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("paper_id", "position", name=op.f("pk_authorship")),
+        sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_authorship_author_id"), "authorship", ["author_id"], unique=False)
     op.create_table(
@@ -207,6 +208,7 @@ def upgrade() -> None:
             ["source_id"], ["source.id"], name=op.f("fk_counter_source_id_source"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("paper_id", "source_id", "metric", "seen", name=op.f("pk_counter")),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_counter_source_id_metric_seen", "counter", ["source_id", "metric", "seen"], unique=False)
     op.create_table(
@@ -250,6 +252,7 @@ def upgrade() -> None:
             ["paper_id"], ["paper.id"], name=op.f("fk_identifier_paper_id_paper"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("scheme", "value", name=op.f("pk_identifier")),
+        sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_identifier_paper_id"), "identifier", ["paper_id"], unique=False)
     op.create_table(
@@ -293,6 +296,7 @@ def upgrade() -> None:
             ["source_id"], ["source.id"], name=op.f("fk_listing_source_id_source"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("source_id", "paper_id", "day", name=op.f("pk_listing")),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_listing_day", "listing", ["day", "source_id"], unique=False)
     op.create_table(
@@ -304,6 +308,7 @@ def upgrade() -> None:
             ["paper_id"], ["paper.id"], name=op.f("fk_paper_category_paper_id_paper"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("paper_id", "code", name=op.f("pk_paper_category")),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_paper_category_code", "paper_category", ["code", "paper_id"], unique=False)
     op.create_table(
