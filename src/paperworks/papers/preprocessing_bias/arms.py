@@ -39,8 +39,9 @@ class Data:
 
     def take(self, rows: np.ndarray) -> Data:
         """Some rows, in the given order."""
-        pick = lambda part: None if part is None else part[rows]  # noqa: E731
-        return Data(_safe_indexing(self.X, rows), self.y[rows], pick(self.groups), pick(self.weights))
+        groups = None if self.groups is None else self.groups[rows]
+        weights = None if self.weights is None else self.weights[rows]
+        return Data(_safe_indexing(self.X, rows), self.y[rows], groups, weights)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -97,8 +98,9 @@ def _same(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     if sparse.issparse(a):
-        difference = abs(a - b)
-        return difference.nnz == 0 or bool(difference.max() <= 1e-9 * max(1.0, abs(a).max()))
+        difference = a - b
+        largest = max(1.0, float(np.abs(a.data).max(initial=0.0)))
+        return bool(np.abs(difference.data).max(initial=0.0) <= 1e-9 * largest)
     left, right = np.asarray(a), np.asarray(b)
     if left.dtype == object or right.dtype == object:
         return bool((left.astype(str) == right.astype(str)).all())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from sklearn.linear_model import Lasso, LinearRegression
 
@@ -14,7 +16,7 @@ from paperworks.papers.preprocessing_bias.transformers import (
 
 
 def variance_selection_once(
-    X: np.ndarray, y: np.ndarray, n: int, m: int, k: int, criterion: str = "variance"
+    X: np.ndarray, y: np.ndarray, n: int, m: int, k: int, criterion: Literal["variance", "sumsq"] = "variance"
 ) -> tuple[float, float, float]:
     """Naive, true and proper error of one repetition. Rows: n training, m validation, the rest fresh."""
 

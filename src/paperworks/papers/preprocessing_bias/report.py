@@ -143,9 +143,10 @@ class PreprocessingBiasReport:
 
     def to_markdown(self) -> str:
         """The sentence and a table."""
-        show = lambda value: "" if value is None else f"{value:.4g}"  # noqa: E731
         lines = [self.sentence_, "", "| | value | low | high |", "| --- | ---: | ---: | ---: |"]
-        lines += [f"| {r['name']} | {show(r['value'])} | {show(r['low'])} | {show(r['high'])} |" for r in self.rows()]
+        lines += [
+            f"| {r['name']} | {_show(r['value'])} | {_show(r['low'])} | {_show(r['high'])} |" for r in self.rows()
+        ]
         return "\n".join(lines) + "\n"
 
     def plot(self) -> str:
@@ -153,7 +154,10 @@ class PreprocessingBiasReport:
         bars = [("gap: naive - proper", self.gap_, self.gap_ci_), ("bias: naive - held out", self.bias_, self.bias_ci_)]
         finite = [abs(v) for _, mid, ci in bars for v in (mid, *ci) if math.isfinite(v)]
         reach = 1.15 * max([*finite, 1e-12])
-        place = lambda value: 330 + 210 * max(-1.0, min(1.0, value / reach))  # noqa: E731
+
+        def place(value: float) -> float:
+            return 330 + 210 * max(-1.0, min(1.0, value / reach))
+
         parts = [
             (
                 '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 120" role="img" font-family="sans-serif" '
@@ -176,3 +180,7 @@ class PreprocessingBiasReport:
             "</svg>",
         ]
         return "".join(parts)
+
+
+def _show(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
