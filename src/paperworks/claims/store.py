@@ -56,14 +56,18 @@ class RecordStore:
 
     def best(self, slug: str, claim: str) -> Record | None:
         """The best known: among those with a verdict the largest scale, and of these the newest."""
-        return _best(self.all(slug, claim))
+        return best_among(self.all(slug, claim))
 
     def best_of_all(self) -> dict[tuple[str, str], Record]:
         """The best known of every (slug, claim) that has one."""
         groups: dict[tuple[str, str], list[Record]] = {}
         for record in self.all():
             groups.setdefault((record.slug, record.claim), []).append(record)
-        return {key: best for key, records in sorted(groups.items()) if (best := _best(records)) is not None}
+        return {key: best for key, records in sorted(groups.items()) if (best := best_among(records)) is not None}
+
+    def files(self) -> dict[Path, Record]:
+        """Every record with the file that it came from, from one look at the folders."""
+        return {path: item for path, item in self._scan().items() if isinstance(item, Record)}
 
     def path(self, name: str) -> Path:
         """The file of a record by its name, for a download. Raises NotFound."""
@@ -105,7 +109,8 @@ def _parse(path: Path) -> Record | BrokenRecord:
         return BrokenRecord(path, str(error))
 
 
-def _best(records: list[Record]) -> Record | None:
+def best_among(records: list[Record]) -> Record | None:
+    """Among those with a verdict the largest scale, and of these the newest; None when none has a verdict."""
     return max(
         (record for record in records if record.has_verdict),
         key=lambda record: (SCALES.index(record.scale), record.ended),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 from paperworks.catalogue import ClaimSpec, RunnablePaper
 from paperworks.claims.record import Record
+from paperworks.claims.store import best_among
 from paperworks.claims.verdict import VERDICTS
 from paperworks.hub.hub import Hub
 from paperworks.hub.times import utc_text
@@ -16,23 +17,39 @@ METHOD_TO_COME = "the method is to come"
 OTHER_RULE = "measured under another rule than the one that stands now; measure it again"
 
 
+@dataclass(frozen=True)
+class Known:
+    """The records of all claims, from one look at the folders."""
+
+    by_claim: dict[tuple[str, str], list[Record]]  # newest first
+    file_name: dict[int, str]  # id of a record -> name of its file
+
+    @classmethod
+    def of(cls, hub: Hub) -> Known:
+        files = hub.records.files()
+        groups: dict[tuple[str, str], list[Record]] = {}
+        for record in sorted(files.values(), key=lambda record: record.ended, reverse=True):
+            groups.setdefault((record.slug, record.claim), []).append(record)
+        return cls(groups, {id(record): path.name for path, record in files.items()})
+
+    def records(self, slug: str, claim: str) -> list[Record]:
+        return self.by_claim.get((slug, claim), [])
+
+
 def claim_rows(hub: Hub, slug: str | None = None) -> list[ClaimRow]:
     """Every claim of the catalogue, or those of one paper, in the order of its `paper.toml`.
 
     Raises NotFound for a paper that is not in the catalogue.
     """
     papers = [hub.catalogue[slug]] if slug is not None else list(hub.catalogue.values())
-    best = hub.records.best_of_all()
-    return [claim_row(hub, paper, spec, best) for paper in papers for spec in paper.claims]
+    known = Known.of(hub)
+    return [claim_row(paper, spec, known) for paper in papers for spec in paper.claims]
 
 
-def claim_row(
-    hub: Hub, paper: RunnablePaper, spec: ClaimSpec, best: Mapping[tuple[str, str], Record] | None = None
-) -> ClaimRow:
+def claim_row(paper: RunnablePaper, spec: ClaimSpec, known: Known) -> ClaimRow:
     """One claim: the best known record decides the verdict, if the rule is still the one that it was measured under."""
-    if best is None:
-        best = hub.records.best_of_all()
-    record = best.get((paper.slug, spec.id)) or hub.records.latest(paper.slug, spec.id)
+    records = known.records(paper.slug, spec.id)
+    record = best_among(records) or next(iter(records), None)
     verdict, reason = _verdict(paper, spec, record)
     can_run = paper.has_method and paper.has_measurements
     values = _values(record)
@@ -54,9 +71,9 @@ def claim_row(
         values=values,
         measured_at=utc_text(record.ended) if record else None,
         environment=record.environment.line if record else "",
-        record=_name(hub, record),
+        record=known.file_name.get(id(record)) if record else None,
         needs=spec.needs,
-        minutes=_minutes(hub, paper, spec),
+        minutes=_minutes(spec, records),
         can_run=can_run,
         scales=spec.scales,
     )
@@ -110,14 +127,9 @@ def _values(record: Record | None) -> tuple[ValueView, ...]:
     )
 
 
-def _name(hub: Hub, record: Record | None) -> str | None:
-    path = hub.records.file_of(record) if record is not None else None
-    return path.name if path is not None else None
-
-
-def _minutes(hub: Hub, paper: RunnablePaper, spec: ClaimSpec) -> float | None:
+def _minutes(spec: ClaimSpec, records: list[Record]) -> float | None:
     """Expected duration at `cpu` over three seeds: from an earlier record, else from `paper.toml`."""
-    measured = hub.records.latest(paper.slug, spec.id, "cpu")
-    if measured is not None and measured.state == "done" and measured.seeds:
-        return 3 * measured.duration_s / len(measured.seeds) / 60
+    for record in records:
+        if record.scale == "cpu" and record.state == "done" and record.seeds:
+            return 3 * record.duration_s / len(record.seeds) / 60
     return 3 * spec.minutes if spec.minutes is not None else None
