@@ -268,7 +268,7 @@ def parse_page(answer: Answer) -> Page:
     stamps: list[str] = []
     for n, element in enumerate(elements, start=1):
         try:
-            entries.append(_entry(element))
+            entries.append(read_entry(element))
         except (ValidationError, ValueError) as error:
             name = (element.findtext(f"{_ATOM}id") or "").strip()
             entries.append(refuse(n, error, f"{name}\n{tostring(element, encoding='unicode')}"))
@@ -283,7 +283,12 @@ def _number(root: Element, name: str) -> int:
     return int(text)
 
 
-def _entry(element: Element) -> PaperRecord:
+EntryReader = Callable[[Element], PaperRecord]
+
+
+def read_entry(element: Element) -> PaperRecord:
+    """One entry of the Atom answer. Raises ValueError or ValidationError when it cannot be read."""
+
     def text(name: str, space: str = _ATOM) -> str:
         return plain(element.findtext(f"{space}{name}") or "")
 

@@ -192,7 +192,7 @@ def parse_page(answer: Answer) -> Page:
             deleted += 1
             continue
         try:
-            entries.append(_record(element, header))
+            entries.append(read_record(element))
         except (ValidationError, ValueError, TypeError) as error:
             entries.append(refuse(n, error, tostring(element, encoding="unicode")))
     token = (listing.findtext(f"{_OAI}resumptionToken") or "").strip() or None
@@ -203,7 +203,9 @@ def parse_page(answer: Answer) -> Page:
     return Page(response_day, tuple(entries), token, deleted)
 
 
-def _record(element: Element, header: Element | None) -> PaperRecord:
+def read_record(element: Element) -> PaperRecord:
+    """One record of either format. Raises ValueError, TypeError or ValidationError when it cannot be read."""
+    header = element.find(f"{_OAI}header")
     metadata = element.find(f"{_OAI}metadata")
     body = metadata[0] if metadata is not None and len(metadata) else None
     space = next((space for name, space in _SPACES.items() if body is not None and body.tag == f"{space}{name}"), None)
