@@ -211,6 +211,7 @@ def records() -> list[PaperRecord]:
                 "The cost stays linear. Code is available.",
                 authors=tuple(NAMES[(i + k) % len(NAMES)] for k in range(1 + i % 6)),
                 arxiv=f"2608.{10000 + i}",
+                version=1,
                 categories=("cs.LG", "cs.CL") if i % 2 else ("cs.CV",),
                 published=day - timedelta(days=1),
                 announced=day,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
@@ -57,7 +58,7 @@ def categories(request: Request, hub: HubOf) -> Response:
 def category(request: Request, hub: HubOf, code: str, cursor: Cursor = None) -> Response:
     with timing.span("papers"):
         listing = papers.category_page(hub, code, cursor)
-    query = f"cat:{code}"
+    feed = f"/feed/category/{quote(code, safe='')}"
     return page(
         request,
         "list.html",
@@ -65,7 +66,7 @@ def category(request: Request, hub: HubOf, code: str, cursor: Cursor = None) -> 
         heading=listing.title,
         listing=listing,
         next_address=address(request.url.path, cursor=listing.next) if listing.next else None,
-        feed=(address("/feed/q.atom", q=query), address("/feed/q.json", q=query)),
+        feed=(f"{feed}.atom", f"{feed}.json"),
         subscribe=address("/subscribe", kind="topic", categories=code),
         empty="No paper in this category has come in yet.",
     )
@@ -83,7 +84,7 @@ def authors(request: Request, hub: HubOf, name: Annotated[str, Query(max_length=
 def author(request: Request, hub: HubOf, key: str, cursor: Cursor = None) -> Response:
     with timing.span("papers"):
         listing = papers.author_page(hub, key, cursor)
-    query = f'author:"{listing.title}" sort:new'
+    feed = f"/feed/author/{quote(key, safe='')}"
     return page(
         request,
         "list.html",
@@ -91,7 +92,7 @@ def author(request: Request, hub: HubOf, key: str, cursor: Cursor = None) -> Res
         heading=listing.title,
         listing=listing,
         next_address=address(request.url.path, cursor=listing.next) if listing.next else None,
-        feed=(address("/feed/q.atom", q=query), address("/feed/q.json", q=query)),
+        feed=(f"{feed}.atom", f"{feed}.json"),
         subscribe=address("/subscribe", kind="author", author=listing.title),
         empty="No paper by this author has come in yet.",
     )
