@@ -15,7 +15,7 @@ from paperworks.hub.jobs import RunThread, mark_interrupted
 from paperworks.hub.service import runs as service
 from paperworks.hub.store.models import HubRun
 
-SLUG = "threshold_features"
+SLUG = "preprocessing_bias"
 
 
 class Scripted:

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from paperworks.errors import NotFound
 from paperworks.hub.hub import Hub
 from paperworks.hub.identifiers import parse_reference
-from paperworks.hub.service.claims import claim_row
+from paperworks.hub.service.claims import Known, claim_row
 from paperworks.hub.store.models import Author, Authorship, Identifier, Link, Paper, PaperCategory, Vote
-from paperworks.hub.views import AuthorView, HeatView, PaperCard, PaperState, WhyView
+from paperworks.hub.views import AuthorView, PaperCard, PaperState, WhyView
 
 SCHEMES = ("arxiv", "doi", "openreview", "acl", "url")
 
@@ -40,15 +40,8 @@ def build_cards(
     authors = _authors(session, wanted)
     categories = _categories(session, wanted)
     code = _code_links(session, wanted)
-    votes = dict(
-        session.execute(
-            select(Vote.paper_id, func.count())
-            .where(Vote.paper_id.in_(wanted), Vote.withdrawn.is_(None))
-            .group_by(Vote.paper_id)
-        )
-        .tuples()
-        .all()
-    )
+    standing = select(Vote.paper_id, func.count()).where(Vote.paper_id.in_(wanted), Vote.withdrawn.is_(None))
+    votes = {paper_id: n for paper_id, n in session.execute(standing.group_by(Vote.paper_id))}
     voted = set(
         session.scalars(
             select(Vote.paper_id).where(
@@ -57,7 +50,7 @@ def build_cards(
         )
     )
     heats = heat(hub, session, wanted)
-    best = hub.records.best_of_all() if any(paper.slug for paper in rows.values()) else {}
+    known = Known.of(hub) if any(paper.slug for paper in rows.values()) else Known({}, {})
     cards = []
     for paper_id in ids:
         paper = rows.get(paper_id)
@@ -82,7 +75,7 @@ def build_cards(
                 state=state,
                 slug=paper.slug if runnable else None,
                 use=runnable.spec.use if runnable else "",
-                verdicts=tuple(claim_row(hub, runnable, spec, best).verdict for spec in runnable.claims)
+                verdicts=tuple(claim_row(runnable, spec, known).verdict for spec in runnable.claims)
                 if runnable
                 else (),
                 code_url=code_url,
