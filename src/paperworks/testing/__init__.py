@@ -1,4 +1,4 @@
-"""Conformance suites: does a paper (later a source, an embedder ...) keep its side of the contract?
+"""Conformance suites: does a paper, or a source of papers, keep its side of the contract?
 
 Third-party plugins use them in their own tests, as ours do:
 
@@ -11,5 +11,6 @@ Third-party plugins use them in their own tests, as ours do:
 """
 
 from paperworks.testing.check_paper import Check, CheckFailed, check_paper, paper_checks
+from paperworks.testing.check_source import check_source, source_checks
 
-__all__ = ["Check", "CheckFailed", "check_paper", "paper_checks"]
+__all__ = ["Check", "CheckFailed", "check_paper", "check_source", "paper_checks", "source_checks"]

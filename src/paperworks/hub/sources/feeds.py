@@ -94,11 +94,11 @@ def parse(answer: Answer) -> tuple[tuple[PaperRecord, ...], tuple[RefusedEntry, 
         raise SourceError(
             f"{answer.url[:200]} cannot be read as a feed ({type(error).__name__}: {error}); nothing was taken"
         ) from error
-    if not found.version:
+    if not found.get("version"):
         raise SourceError(f"{answer.url[:200]} is neither RSS nor Atom; give the address of the feed itself")
     records: dict[str, PaperRecord] = {}
     refused: list[RefusedEntry] = []
-    for n, entry in enumerate(found.entries[:MOST_ENTRIES], start=1):
+    for n, entry in enumerate(found.get("entries", [])[:MOST_ENTRIES], start=1):
         try:
             record = _entry(entry)
             records.setdefault(str(record.identifiers), record)
@@ -118,7 +118,7 @@ def _depth(body: bytes) -> int:
     return deepest
 
 
-def _entry(entry: Mapping[str, Any]) -> PaperRecord:
+def _entry(entry: dict[str, Any]) -> PaperRecord:
     title = plain(str(entry.get("title") or ""))
     if not title:
         raise ValueError("the entry has no title")
@@ -152,7 +152,9 @@ def _entry(entry: Mapping[str, Any]) -> PaperRecord:
         version=version or 1,
         categories=category_codes(tags) if "arxiv" in named else (),
         published=None if kind else published,  # arXiv's feeds date the announcement
-        updated=_day(entry.get("updated_parsed")) if not kind else None,
+        updated=_day(dict.get(entry, "updated_parsed"))
+        if not kind
+        else None,  # not the stand-in that feedparser makes of `published`
         announced=published if kind in ("new", "cross") else None,
         **named,
     )
