@@ -1,8 +1,8 @@
 """paperworks: a trending-papers hub in which the papers run.
 
 >>> import paperworks as pw
->>> pw.threshold_features.ThresholdFeatures  # doctest: +ELLIPSIS
-<class 'paperworks.papers.threshold_features...ThresholdFeatures'>
+>>> pw.preprocessing_bias.TopKVariance(k=3)
+TopKVariance(k=3)
 
 `paperworks.<slug>` is the package of that paper, imported when it is first touched.
 """
@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from paperworks import _aliases
 from paperworks._version import __version__
 
 __all__ = ["__version__"]
+
+_aliases.install()
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -24,12 +24,12 @@ class Scripted:
     pid = 4242
 
     def __init__(self, events: list[dict[str, Any]], hold: bool = False) -> None:
-        self.events = events
+        self.script = events
         self.hold = hold
         self.cancelled = threading.Event()
 
     def events(self) -> Iterator[dict[str, Any]]:
-        yield from self.events
+        yield from self.script
         if self.hold:
             assert self.cancelled.wait(20), "nobody cancelled"
             yield {"kind": "cancelled", "message": "asked to stop"}

@@ -36,6 +36,7 @@ class Finding:
 
     @property
     def message(self) -> str:
+        """The finding in a line for people, with what to do."""
         what = "a step that was given y" if self.supervised else "a step"
         return (
             f"{self.path}:{self.line}: {self.name!r} comes from {what} fitted on all rows, and line {self.used_line} gives it to "
