@@ -733,13 +733,12 @@ def _keep_refusals(session: Session, source_id: int, intake_id: int | None, refu
     """Keep what could not be read; an entry that waits already is not kept twice."""
     if not refused or intake_id is None:
         return
-    waiting = set(
-        session.execute(
-            select(Refused.ordinal, Refused.raw)
-            .join(Intake, Intake.id == Refused.intake_id)
-            .where(Intake.source_id == source_id, Refused.settled.is_(False))
-        ).tuples()
+    query = (
+        select(Refused.ordinal, Refused.raw)
+        .join(Intake, Intake.id == Refused.intake_id)
+        .where(Intake.source_id == source_id, Refused.settled.is_(False))
     )
+    waiting = {(row.ordinal, row.raw) for row in session.execute(query)}
     rows = []
     for entry in refused:
         raw = _cut(entry.raw)
