@@ -199,30 +199,33 @@ def test_everything_works_without_scripts(browser: Browser, address: str) -> Non
     page.goto(address + "/")
     page.locator("#q").fill("retrieval")
     page.get_by_role("button", name="Search").click()
-    assert page.url == f"{address}/papers?q=retrieval"
-    vote = page.locator(".vote button").first
-    before = vote.get_attribute("aria-pressed")
-    vote.click()
-    assert page.url == f"{address}/papers?q=retrieval"
-    assert page.locator(".vote button").first.get_attribute("aria-pressed") != before
+    page.wait_for_url(f"{address}/papers?q=retrieval")
+    before = page.locator(".vote button").first.get_attribute("aria-pressed") or "false"
+    after = "false" if before == "true" else "true"
     page.locator(".vote button").first.click()
+    expect(page.locator(".vote button").first).to_have_attribute("aria-pressed", after)
+    assert page.url == f"{address}/papers?q=retrieval"
+    page.locator(".vote button").first.click()
+    expect(page.locator(".vote button").first).to_have_attribute("aria-pressed", before)
     page.get_by_role("button", name="Dark theme").click()
-    assert page.locator("html").get_attribute("data-theme") == "dark"
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.goto(address + "/category/cs.LG")
-    first = page.locator("#list a[data-open]").first.get_attribute("href")
+    first = page.locator("#list a[data-open]").first.get_attribute("href") or ""
     page.get_by_role("link", name="More papers").click()
-    assert page.locator("#list a[data-open]").first.get_attribute("href") != first
+    page.wait_for_url("**/category/cs.LG?cursor=*")
+    expect(page.locator("#list a[data-open]").first).not_to_have_attribute("href", first)
     page.goto(address + "/subscribe")
     page.get_by_role("button", name="Look at it first").click()
-    assert "preview=1" in page.url
+    page.wait_for_url("**preview=1**")
     page.goto(address + "/paper/2402.00001/claims")
-    page.get_by_role("button", name="Measure").first.click()
-    assert "/runs/" in page.url
+    page.locator(".measure-form button").first.click()
+    page.wait_for_url("**/runs/*")
     page.get_by_role("button", name="Cancel").click()
-    assert page.locator("[data-state]").inner_text() == "Cancelled"
+    expect(page.locator("[data-state]")).to_have_text("Cancelled")
     page.get_by_role("button", name="Resume").click()
-    assert page.locator("[data-state]").inner_text() == "Waiting"
+    expect(page.locator("[data-state]")).to_have_text("Waiting")
     page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("[data-state]")).to_have_text("Cancelled")
     context.close()
 
 
