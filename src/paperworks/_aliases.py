@@ -5,18 +5,20 @@ The same module object answers to both names, so that classes are one and the sa
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from types import ModuleType
 
-HERE = Path(__file__).parent
+# abc classes and pathlib are left out on purpose: `import paperworks` must load almost nothing
+HERE = os.path.dirname(__file__)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-class _Alias(Loader):
+class _Alias:
     def __init__(self, target: str) -> None:
         self.target = target
 
@@ -29,7 +31,7 @@ class _Alias(Loader):
         module.__spec__ = self.own_spec  # the import system has put the alias's in its place
 
 
-class PaperFinder(MetaPathFinder):
+class PaperFinder:
     """Finds `paperworks.<slug>` and what is below it, where there is no room of that name."""
 
     def find_spec(
@@ -39,7 +41,7 @@ class PaperFinder(MetaPathFinder):
         slug, _, below = rest.partition(".")
         if first != "paperworks" or not slug or slug.startswith("_"):
             return None
-        if (HERE / slug).is_dir() or (HERE / f"{slug}.py").is_file():
+        if os.path.isdir(os.path.join(HERE, slug)) or os.path.isfile(os.path.join(HERE, f"{slug}.py")):
             return None
         from paperworks.catalogue import catalogue
 
@@ -53,7 +55,7 @@ class PaperFinder(MetaPathFinder):
             if error.name == name:
                 return None
             raise
-        return ModuleSpec(fullname, _Alias(name), is_package=hasattr(module, "__path__"))
+        return ModuleSpec(fullname, _Alias(name), is_package=hasattr(module, "__path__"))  # type: ignore[arg-type]  # a loader by shape
 
 
 def install() -> None:
