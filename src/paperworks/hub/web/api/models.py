@@ -38,7 +38,9 @@ class _List(View):
 
 class PaperList(_List):
     items: tuple[PaperCard, ...]
-    total: int = Field(description="How many there are in all; for a search about how many, see `capped`.")
+    total: int | None = Field(
+        description="How many there are in all, for a search about how many (see `capped`); null where nobody counts."
+    )
 
 
 class SearchList(PaperList):

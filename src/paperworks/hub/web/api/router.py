@@ -197,7 +197,7 @@ def trending(
     cards: list[PaperCard] = votes_service.trending(hub, window, limit=size + 1, offset=start)
     after = f"n{start + size}" if len(cards) > size else None
     shown = tuple(cards[:size])
-    return answer(request, models.PaperList(items=shown, total=start + len(cards), next=after), fields=fields)
+    return answer(request, models.PaperList(items=shown, total=None, next=after), fields=fields)
 
 
 @api.get("/days/{day}", response_model=models.PaperList, tags=["lists"], summary="What was announced on a day")
