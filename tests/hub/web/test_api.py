@@ -383,6 +383,7 @@ def test_the_page_about_the_api_asks_nobody_else(client):
         assert path in response.text
     assert not re.search(r"""(src|href)=["'](https?:)?//""", response.text)
     assert "<script>" not in response.text
+    assert "`" not in response.text
 
 
 @hypothesis_settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -458,7 +458,7 @@ def _groups(description: dict[str, Any]) -> list[dict[str, Any]]:
                     "name": item["name"],
                     "place": item["in"],
                     "required": item.get("required", False),
-                    "what": item.get("description", ""),
+                    "what": _pieces(item.get("description", "")),
                     "values": _values(item.get("schema", {})),
                 }
                 for item in operation.get("parameters", ())
@@ -471,16 +471,25 @@ def _groups(description: dict[str, Any]) -> list[dict[str, Any]]:
                     "method": method.upper(),
                     "path": path,
                     "summary": operation.get("summary", ""),
-                    "description": operation.get("description", ""),
+                    "description": _pieces(operation.get("description", "")),
                     "parameters": parameters,
                     "posted": [
-                        {"name": key, "what": value.get("description", ""), "values": _values(value)}
+                        {"name": key, "what": _pieces(value.get("description", "")), "values": _values(value)}
                         for key, value in posted.items()
                     ],
                     "id": operation.get("operationId", f"{method}-{path}"),
                 }
             )
     return [{"name": name, "operations": operations} for name, operations in groups.items()]
+
+
+def _pieces(text: str) -> list[tuple[bool, str]]:
+    """(is code, text), by the backticks of a docstring.
+
+    >>> _pieces("give `next` back")
+    [(False, 'give '), (True, 'next'), (False, ' back')]
+    """
+    return [(n % 2 == 1, piece) for n, piece in enumerate(text.split("`")) if piece]
 
 
 def _values(schema: dict[str, Any]) -> str:
