@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import signal
 import socket
 import sys
 import threading
@@ -54,7 +55,7 @@ def serve(
                 app, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=3
             )
             server = _Server(config, on_started=lambda: _say(address, json_lines, open_browser))
-            with background(hub, app):
+            with background(hub, app), quiet_end():
                 server.run(sockets=[sock])
 
 
@@ -138,6 +139,25 @@ def background(hub: Hub, app: Any) -> Iterator[None]:
         runs.stop()
         for thread in (runs, clock):
             thread.join(timeout=5)
+
+
+@contextmanager
+def quiet_end() -> Iterator[None]:
+    """Being stopped (Ctrl+C, SIGTERM) is an end like any other: threads are stopped, the lock is freed, exit code 0.
+
+    uvicorn ends its work and then raises the signal again; without a handler of ours SIGTERM would end the process right there.
+    """
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.info("stopped")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(address: str, as_json: bool, open_browser: bool) -> None:

@@ -41,7 +41,7 @@ def build_cards(
     categories = _categories(session, wanted)
     code = _code_links(session, wanted)
     standing = select(Vote.paper_id, func.count()).where(Vote.paper_id.in_(wanted), Vote.withdrawn.is_(None))
-    votes = dict(session.execute(standing.group_by(Vote.paper_id)))
+    votes = dict(session.execute(standing.group_by(Vote.paper_id)).all())
     voted = set(
         session.scalars(
             select(Vote.paper_id).where(

@@ -77,7 +77,7 @@ def sources(hub: Hub) -> list[SourceView]:
     with hub.db.read() as session:
         rows = session.scalars(select(Source).where(Source.kind != "catalogue").order_by(Source.id)).all()
         sums = select(Intake.source_id, func.sum(Intake.new)).group_by(Intake.source_id)
-        brought = dict(session.execute(sums))
+        brought = dict(session.execute(sums).all())
         latest = select(func.max(Intake.id)).group_by(Intake.source_id)
         last = {intake.source_id: intake for intake in session.scalars(select(Intake).where(Intake.id.in_(latest)))}
     views = []
