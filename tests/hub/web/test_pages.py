@@ -144,8 +144,8 @@ def test_claims_tab_shows_printed_beside_measured_with_rule_plot_and_record(clie
 
 def test_versions_show_what_changed(client: TestClient) -> None:
     html = client.get("/paper/2608.10001").text
-    assert "Version 2" in html
-    assert re.search(r"<ins>[^<]*Second", html)
+    assert "Version 3" in html
+    assert re.search(r"<ins>[^<]*Third", html)
     assert "<del>" in html
 
 

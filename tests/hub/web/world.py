@@ -211,7 +211,6 @@ def records() -> list[PaperRecord]:
                 "The cost stays linear. Code is available.",
                 authors=tuple(NAMES[(i + k) % len(NAMES)] for k in range(1 + i % 6)),
                 arxiv=f"2608.{10000 + i}",
-                version=1,
                 categories=("cs.LG", "cs.CL") if i % 2 else ("cs.CV",),
                 published=day - timedelta(days=1),
                 announced=day,
@@ -223,18 +222,22 @@ def records() -> list[PaperRecord]:
                 listings=(ListingRecord(day=day, rank=i % 4),),
             )
         )
-    made.append(
-        PaperRecord(
-            title="Faster Retrieval, Second Edition",
-            abstract="We study retrieval when $x_i < y_i$. The cost is now sublinear.",
-            authors=("Grace Hopper",),
-            arxiv="2608.10001",
-            version=2,
-            categories=("cs.LG", "cs.CL"),
-            published=date(2026, 8, 19),
-            updated=date(2026, 8, 21),
+    for version, title, cost in (
+        (2, "Faster Retrieval, Second Edition", "linear"),
+        (3, "Faster Retrieval, Third Edition", "sublinear"),
+    ):
+        made.append(
+            PaperRecord(
+                title=title,
+                abstract=f"We study retrieval when $x_i < y_i$. The cost is now {cost}.",
+                authors=("Grace Hopper",),
+                arxiv="2608.10001",
+                version=version,
+                categories=("cs.LG", "cs.CL"),
+                published=date(2026, 8, 19),
+                updated=date(2026, 8, 19 + version),
+            )
         )
-    )
     made.append(
         PaperRecord(title="Only a DOI", doi="10.1000/Only.A.Doi", authors=("Kurt Gödel",), published=date(2025, 1, 2))
     )
