@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from fake_service import Service
 
 from paperworks.config import SourceSettings
 from paperworks.hub.sources.http import PoliteClient
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests share the server and each other's recorded answers
+
+from fake_service import Service  # noqa: E402
 
 
 @pytest.fixture
