@@ -13,7 +13,7 @@ from paperworks.hub.sources.http import PoliteClient
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests share the server and each other's recorded answers
 
-from fake_service import Service  # noqa: E402
+from fake_service import Service
 
 
 @pytest.fixture
