@@ -19,6 +19,7 @@ from paperworks.catalogue import RunnablePaper
 
 Block = tuple[Literal["text", "code", "lines"], str]
 MOST_MODULES = 200
+FENCE = re.compile(r"^```(?:python|py)\b[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -67,6 +68,7 @@ def describe(paper: RunnablePaper) -> Method:
     )
     names, opening = _public(str(paper.folder), stamps) if stamps else ((), "")
     readme = paper.readme
+    example = first_code(readme)
     return Method(
         slug=paper.slug,
         package=paper.package,
@@ -75,8 +77,8 @@ def describe(paper: RunnablePaper) -> Method:
         extra=paper.spec.extra,
         has_command=(paper.folder / "cli.py").exists(),
         has_measurements=paper.has_measurements,
-        readme=readme,
-        example=first_code(readme) or first_doctest(opening),
+        readme=without_first_code(readme) if example else readme,
+        example=example or first_doctest(opening),
         names=names,
     )
 
@@ -87,8 +89,24 @@ def first_code(markdown: str) -> str:
     >>> first_code("# t\\n```python\\nx = 1\\n```\\n")
     'x = 1'
     """
-    match = re.search(r"^```(?:python|py)\b[^\n]*\n(.*?)^```", markdown, re.DOTALL | re.MULTILINE)
+    match = FENCE.search(markdown)
     return match[1].rstrip() if match else ""
+
+
+def without_first_code(markdown: str) -> str:
+    """The README without that block, which the page shows above it, and without its heading when nothing else stood under it.
+
+    >>> without_first_code("a\\n\\n## Example\\n\\n```python\\nx = 1\\n```\\n\\n## Limits\\n")
+    'a\\n\\n## Limits\\n'
+    """
+    match = FENCE.search(markdown)
+    if match is None:
+        return markdown
+    before, after = markdown[: match.start()].rstrip(), markdown[match.end() :].lstrip()
+    heading = re.search(r"(?:^|\n)#{1,6} [^\n]*\Z", before)
+    if heading and (not after or after.startswith("#")) and heading.start() > 0:
+        before = before[: heading.start()].rstrip()
+    return f"{before}\n\n{after}"
 
 
 def first_doctest(docstring: str) -> str:

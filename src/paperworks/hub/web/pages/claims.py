@@ -29,6 +29,11 @@ class Group:
     rows: list[ClaimRow] = field(default_factory=list)
 
 
+def _measured_first(group: Group) -> tuple[bool, bool]:
+    """Papers with a verdict, then those that can be measured, then what is to come; else the catalogue's order."""
+    return all(row.verdict == "not-measured" for row in group.rows), not any(row.can_run for row in group.rows)
+
+
 @router.get("/claims")
 def all_claims(
     request: Request,
@@ -45,7 +50,7 @@ def all_claims(
     return page(
         request,
         "claims.html",
-        groups=list(groups.values()),
+        groups=sorted(groups.values(), key=_measured_first),
         tallies=Counter(row.verdict for row in rows),
         total=len(rows),
         verdict=verdict,
