@@ -275,6 +275,38 @@ class DigestView(View):
     unsubscribe_url: str
     manage_url: str
     count: int
+    note: str = ""  # what a reader must know beside the papers: that this is a sample, or that there is nothing today
+
+
+class LetterView(View):
+    """One mail of the outbox, as in a list."""
+
+    name: str  # day/file, for asking for one
+    day: str
+    recipient: str
+    subject: str
+    date: str
+    bytes: int
+
+
+class LetterText(View):
+    """One mail of the outbox, opened."""
+
+    letter: LetterView
+    headers: tuple[tuple[str, str], ...]
+    text: str
+    html: str  # empty for a mail without
+
+
+class MailCounts(View):
+    """What came of one round of sending."""
+
+    planned: int = 0
+    sent: int = 0
+    empty: int = 0
+    failed: int = 0
+    later: int = 0  # could not leave now, or are in other hands; they come with a later round
+
 
 
 class FrontPage(View):

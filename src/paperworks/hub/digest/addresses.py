@@ -29,7 +29,9 @@ def normalise(text: str) -> str:
     """
     address = unicodedata.normalize("NFC", text).strip(" \t")
     if len(address) > MAX_ADDRESS:
-        raise InputError(f"a mail address has at most {MAX_ADDRESS} characters, got {len(address)}; check what was pasted")
+        raise InputError(
+            f"a mail address has at most {MAX_ADDRESS} characters, got {len(address)}; check what was pasted"
+        )
     local, at, domain = address.rpartition("@")
     # '=?' would be read as an encoded word by mail programs: a second way to put line breaks into a header
     if not at or len(local) > MAX_LOCAL or not _LOCAL.fullmatch(local) or "=?" in local:

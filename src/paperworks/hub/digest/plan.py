@@ -17,7 +17,9 @@ from paperworks.errors import InputError
 
 LATE_DAYS = 3  # a weekly mail that could not be sent on its day may still join the mail of the next three
 FIRST_LOOK_DAYS = {"daily": 1, "weekly": 7}  # how far back the first mail looks
-LATE_PAPER_DAYS = 7  # a paper announced earlier than this before the last mail is an old one that was imported, not news
+LATE_PAPER_DAYS = (
+    7  # a paper announced earlier than this before the last mail is an old one that was imported, not news
+)
 SLACK = timedelta(minutes=1)
 
 
@@ -65,21 +67,28 @@ def local_day(now: datetime, where: ZoneInfo) -> date:
     return now.astimezone(where).date()
 
 
-def turns_of(day: date, turns: Sequence[Turn], periods: Collection[date] = ()) -> list[Turn]:
+def turns_of(
+    day: date, turns: Sequence[Turn], where: ZoneInfo, confirmed: datetime, periods: Collection[date] = ()
+) -> list[Turn]:
     """The subscriptions that belong to the mail of `day`.
 
-    `periods` are the subscriber's earlier mails (planned, sent or empty): a weekly turn that fell on one of the last three days
-    belongs to `day` if no mail has been planned since.
+    `periods` are the subscriber's earlier mails: a weekly turn that fell on one of the last three days belongs to `day` if no
+    mail has been planned since, and if it fell after the confirmation.
     """
-    return [turn for turn in turns if turn.cadence == "daily" or _weekly_belongs(day, turn, periods)]
+    return [turn for turn in turns if turn.cadence == "daily" or _weekly_belongs(day, turn, where, confirmed, periods)]
 
 
-def _weekly_belongs(day: date, turn: Turn, periods: Collection[date]) -> bool:
-    late = (day.weekday() - turn.weekday) % 7
-    if late == 0:
+def _own_day(day: date, turn: Turn) -> date:
+    """The last day of a weekly turn, `day` included."""
+    return day - timedelta(days=(day.weekday() - turn.weekday) % 7)
+
+
+def _weekly_belongs(day: date, turn: Turn, where: ZoneInfo, confirmed: datetime, periods: Collection[date]) -> bool:
+    own_day = _own_day(day, turn)
+    if own_day == day:
         return True
-    own_day = day - timedelta(days=late)
-    return late <= LATE_DAYS and not any(own_day <= period < day for period in periods)
+    is_late = (day - own_day).days <= LATE_DAYS and moment(own_day, turn.hour, where) >= confirmed
+    return is_late and not any(own_day <= period < day for period in periods)
 
 
 def due_since(
@@ -87,14 +96,14 @@ def due_since(
 ) -> datetime | None:
     """The instant from which the mail of `day` is due; None when no subscription belongs to it.
 
-    Whoever confirms after the hour has passed waits for the next turn; a weekly turn that fell before the confirmation is not late.
+    Whoever confirms after the hour has passed waits for the next turn.
     """
     moments = []
-    for turn in turns_of(day, turns, periods):
-        weekly_late = turn.cadence == "weekly" and turn.weekday != day.weekday()
-        own_day = day - timedelta(days=(day.weekday() - turn.weekday) % 7) if weekly_late else day
-        if moment(own_day, turn.hour, where) >= confirmed:
-            moments.append(moment(day, 0, where) if weekly_late else moment(day, turn.hour, where))
+    for turn in turns_of(day, turns, where, confirmed, periods):
+        if turn.cadence == "weekly" and turn.weekday != day.weekday():
+            moments.append(moment(day, 0, where))  # late already
+        elif (due := moment(day, turn.hour, where)) >= confirmed:
+            moments.append(due)
     return min(moments) if moments else None
 
 

@@ -50,7 +50,9 @@ def hub_secret(home: Path) -> bytes:
     except OSError as error:
         raise StoreError(f"the hub's secret cannot be used: {error}; check the rights of {path}") from error
     if len(secret) < SECRET_BYTES:
-        raise StoreError(f"{path} holds {len(secret)} bytes, a secret has at least {SECRET_BYTES}; move it away, a new one is made")
+        raise StoreError(
+            f"{path} holds {len(secret)} bytes, a secret has at least {SECRET_BYTES}; move it away, a new one is made"
+        )
     return secret
 
 
@@ -64,7 +66,14 @@ def issue(session: Session, purpose: str, subject: int, now: datetime, *, days: 
     ticket = secrets.token_urlsafe(SECRET_BYTES)
     expires = utc_text(now + timedelta(days=days)) if days is not None else None
     session.add(
-        Ticket(secret_hash=hash_of(ticket), purpose=purpose, subject=subject, created=utc_text(now), expires=expires, used=None)
+        Ticket(
+            secret_hash=hash_of(ticket),
+            purpose=purpose,
+            subject=subject,
+            created=utc_text(now),
+            expires=expires,
+            used=None,
+        )
     )
     return ticket
 
@@ -81,7 +90,12 @@ def durable(session: Session, secret: bytes, purpose: str, subject: int, now: da
     if session.get(Ticket, hash_of(ticket)) is None:
         session.add(
             Ticket(
-                secret_hash=hash_of(ticket), purpose=purpose, subject=subject, created=utc_text(now), expires=None, used=None
+                secret_hash=hash_of(ticket),
+                purpose=purpose,
+                subject=subject,
+                created=utc_text(now),
+                expires=None,
+                used=None,
             )
         )
         session.flush()

@@ -280,7 +280,7 @@ class Subscriber(Base):
 
 
 class Subscription(Base):
-    """Kinds: trending, topic (categories), query, author. `spec` holds what the kind needs. States: active, ended."""
+    """Kinds: trending, topic (categories), query, author. `spec` holds what the kind needs. States: pending, active, ended."""
 
     __tablename__ = "subscription"
 
@@ -324,6 +324,7 @@ class DigestItem(Base):
     digest_id: Mapped[int] = mapped_column(ForeignKey("digest.id", ondelete="CASCADE"), primary_key=True)
     rank: Mapped[int] = mapped_column(primary_key=True)
     paper_id: Mapped[int] = mapped_column(ForeignKey("paper.id", ondelete="CASCADE"))
+    section: Mapped[str] = mapped_column(default="")  # its heading, so that a mail written again is the same mail
     reason: Mapped[str] = mapped_column(default="")
 
 
@@ -348,13 +349,13 @@ class Suppression(Base):
 
 
 class Ticket(Base):
-    """A secret mailed to somebody; only its hash is kept. Purposes: confirm, unsubscribe, manage, never."""
+    """A secret mailed to somebody; only its hash is kept. Purposes: confirm (of a subscription), unsubscribe, never."""
 
     __tablename__ = "ticket"
 
     secret_hash: Mapped[str] = mapped_column(primary_key=True)
     purpose: Mapped[str]
-    subject: Mapped[int] = mapped_column(index=True)  # subscriber.id
+    subject: Mapped[int] = mapped_column(index=True)  # subscription.id of a confirmation, else subscriber.id
     created: Mapped[str]
     expires: Mapped[str | None] = mapped_column(index=True)
     used: Mapped[str | None]
