@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     base_url: str = "http://127.0.0.1:8000"
     hub_name: str = "paperworks"
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    embedder: str = "svd"  # how search by meaning sees papers: the hub's own, or one that a plugin brings
     run_seconds: int = Field(default=4 * 3600, gt=0)
     run_memory_gib: float = Field(default=16, gt=0)
     trending: TrendingSettings = TrendingSettings()

@@ -217,6 +217,20 @@ class Finder:
         found.timing_ms["fuse"] = (time.perf_counter() - started) * 1000
         return found
 
+    def with_all_words(self, session: Session, found: Found, limit: int) -> list[int]:
+        """Ids of papers that have all words of the query, by BM25."""
+        plan = found.plan
+        if not plan.every:
+            return []
+        condition, values = found.words_condition()
+        outside = f" NOT ({plan.excluded})" if plan.excluded else ""
+        return by_words.ranked(session, f"({plan.every}){outside}", limit, condition, values)
+
+    def in_order(self, session: Session, found: Found, ids: Sequence[int], sort: str) -> list[int]:
+        """These ids, newest or hottest first."""
+        chosen = Allowed("SELECT value FROM json_each(:fused)", {"fused": json.dumps(list(ids))})
+        return _listing(session, found, chosen, sort, 0, len(ids), total=len(ids))[0]
+
     def _by_words(self, session: Session, found: Found, depth: int) -> list[int]:
         plan = found.plan
         condition, values = found.words_condition()
