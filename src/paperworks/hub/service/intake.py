@@ -7,7 +7,6 @@ was and ends in the same state. An answer that is not what was asked for fails a
 from __future__ import annotations
 
 import io
-import json
 import logging
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -423,17 +422,12 @@ def retry_refused(hub: Hub, progress: Progress = silent) -> IntakeView:
 
 
 def _read_again(raw: str, ordinal: int, kind: str, config: dict[str, Any], hub: Hub) -> PaperRecord | RefusedEntry:
-    from paperworks.hub.sources.files import FileSource, from_object
+    from paperworks.hub.sources.again import read_again
+    from paperworks.hub.sources.files import FileSource
 
     try:
-        if raw.lstrip().startswith("{"):
-            return from_object(json.loads(raw))
-        if kind != "file":
-            return RefusedEntry(
-                ordinal=ordinal,
-                reason="this kind of entry can only be asked for again: paperworks intake --since DAY",
-                raw=raw,
-            )
+        if kind != "file" or raw.lstrip().startswith("{"):
+            return read_again(raw)
         given = [str(config.get("path", ""))] if config.get("path") not in (None, "-") else []
         formats = [config.get("format")] if config.get("format") else []
         ending = next(
