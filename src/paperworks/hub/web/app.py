@@ -5,36 +5,33 @@ Translation only: every page asks `hub.service` and renders what it is given.
 
 from __future__ import annotations
 
-import logging
-from importlib import import_module
-
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from paperworks import __version__
 from paperworks.hub.hub import Hub
-from paperworks.hub.web import errors
+from paperworks.hub.web import errors, feeds
+from paperworks.hub.web.api import router as api
+from paperworks.hub.web.pages import (
+    about,
+    claims,
+    front,
+    health,
+    lists,
+    papers,
+    preferences,
+    runs,
+    search,
+    sources,
+    subscriptions,
+)
 from paperworks.hub.web.render import HERE
 from paperworks.hub.web.security import Guard, host_name
 from paperworks.hub.web.timing import Metrics, Timing
 
-log = logging.getLogger(__name__)
-PACKAGE = "paperworks.hub.web"
-PAGES = (
-    "front",
-    "search",
-    "papers",
-    "lists",
-    "claims",
-    "runs",
-    "subscriptions",
-    "sources",
-    "preferences",
-    "about",
-    "health",
-)
+PAGES = (front, search, papers, lists, claims, runs, subscriptions, sources, preferences, about, health)
 YEAR_S = 365 * 24 * 3600
 
 
@@ -51,31 +48,14 @@ def create_app(hub: Hub) -> FastAPI:
     app.state.metrics = Metrics()
     errors.add_handlers(app)
     for family in PAGES:
-        _include(app, f"{PACKAGE}.pages.{family}", include_in_schema=False)
-    _include(app, f"{PACKAGE}.feeds", include_in_schema=False)
-    _include(app, f"{PACKAGE}.api.router")
+        app.include_router(family.router, include_in_schema=False)
+    app.include_router(feeds.router, include_in_schema=False)
+    app.include_router(api.router)
     app.mount("/static", _Kept(directory=HERE / "static"), name="static")
     hosts = {*hub.settings.allowed_hosts, host_name(hub.settings.base_url.partition("://")[2].partition("/")[0])}
     app.add_middleware(Guard, allowed_hosts=hosts, https=hub.settings.base_url.startswith("https://"))
     app.add_middleware(Timing, metrics=app.state.metrics)  # added last, stands outside
     return app
-
-
-def _include(app: FastAPI, module: str, include_in_schema: bool = True) -> None:
-    try:
-        router = import_module(module).router
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("paperworks.hub"):
-            raise
-        log.warning("left out %s: %s", module, error)
-        return
-    except ImportError as error:
-        if "paperworks.hub.service" not in str(error):
-            raise
-        log.warning("left out %s: %s", module, error)
-        return
-    assert isinstance(router, APIRouter)
-    app.include_router(router, include_in_schema=include_in_schema)
 
 
 class _Kept(StaticFiles):

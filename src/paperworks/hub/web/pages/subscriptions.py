@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from paperworks.errors import InputError, NotFound
+from paperworks.hub.service import digest as digest_service
 from paperworks.hub.service import subscriptions as service
-from paperworks.hub.text import name_key
 from paperworks.hub.web import timing
 from paperworks.hub.web.asking import HubOf, go
 from paperworks.hub.web.render import address, page
@@ -70,7 +70,7 @@ class Wish(BaseModel):
             return {"query": self.query.strip()}
         if not self.author.strip():
             raise InputError("type the author's name")
-        return {"author": name_key(self.author), "name": self.author.strip()}
+        return {"name": self.author.strip()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def form(request: Request, hub: HubOf, wish: Annotated[Wish, Query()]) -> Respon
     if wish.preview:
         try:
             with timing.span("preview"):
-                digest = service.preview(hub, wish.kind, wish.spec())
+                digest = digest_service.preview(hub, wish.kind, wish.spec(), cadence=wish.cadence)
         except InputError as error:
             problem = str(error)
     return _form(request, wish, problem=problem, digest=digest)
@@ -107,7 +107,15 @@ def subscribe(request: Request, hub: HubOf, wish: Annotated[Wish, Form()]) -> Re
         return _form(request, wish, problem="Type the e-mail address that the mails go to.", status_code=422)
     try:
         service.subscribe(
-            hub, wish.email, wish.kind, wish.spec(), wish.cadence, wish.hour, wish.weekday, wish.time_zone
+            hub,
+            wish.email,
+            wish.kind,
+            wish.spec(),
+            wish.cadence,
+            wish.hour,
+            wish.weekday,
+            wish.time_zone,
+            network=request.client.host if request.client else "",
         )
     except InputError as error:
         return _form(request, wish, problem=str(error), status_code=422)
