@@ -195,11 +195,9 @@ def _outside(
     for paper_id, source_id, day in session.execute(days):
         name = paper_id, labels[source_id]
         began[name] = min(day, began.get(name, day))
-    announced = dict(
-        session.execute(select(Paper.id, Paper.announced).where(Paper.id.in_({paper_id for paper_id, _ in seen})))
-        .tuples()
-        .all()
-    )
+    counted = {paper_id for paper_id, _ in seen}
+    days_of = select(Paper.id, Paper.announced).where(Paper.id.in_(counted))
+    announced = {paper_id: day for paper_id, day in session.execute(days_of)}  # noqa: C416 (rows are not typed as pairs)
     found: defaultdict[int, dict[str, int]] = defaultdict(dict)
     for (paper_id, label), looks_of_one in seen.items():
         first_day = began.get((paper_id, label)) or announced.get(paper_id)
