@@ -98,8 +98,9 @@ def _same(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     if sparse.issparse(a):
-        difference = a - b
-        largest = max(1.0, float(np.abs(a.data).max(initial=0.0)))
+        values: Any = a
+        difference: Any = a - b
+        largest = max(1.0, float(np.abs(values.data).max(initial=0.0)))
         return bool(np.abs(difference.data).max(initial=0.0) <= 1e-9 * largest)
     left, right = np.asarray(a), np.asarray(b)
     if left.dtype == object or right.dtype == object:

@@ -90,7 +90,8 @@ class ZeroMeanScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32))
         if sparse.issparse(X):
-            return X @ sparse.diags_array(1.0 / self.scale_)
+            table: Any = X  # scipy's types do not know this product
+            return table @ sparse.diags_array(1.0 / self.scale_)
         return X / self.scale_
 
     def __sklearn_tags__(self) -> Any:
@@ -103,7 +104,7 @@ def _key(value: object) -> Hashable:
     """A category as a dictionary key; every missing value is the one category None."""
     if value is None or (isinstance(value, float) and value != value) or value is _pandas_na():
         return None
-    return value.item() if isinstance(value, np.generic) else value  # type: ignore[return-value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _pandas_na() -> object:
