@@ -42,7 +42,7 @@ class Operator(Protocol):
         """sum_i weights_i A_i: (m,) -> (d, e), dense or sparse."""
 
 
-class DenseOperator:
+class DenseOperator(Operator):
     """Stored matrices: an array (m, d, e).
 
     Symmetric ones are packed into their upper triangle, weight 2 off the diagonal, which halves the memory that an iteration reads.
@@ -98,7 +98,7 @@ class DenseOperator:
         return out
 
 
-class ImplicitGaussian:
+class ImplicitGaussian(Operator):
     """Gaussian matrices that are drawn again from a seed whenever they are needed, `chunk` at a time; nothing is stored.
 
     Symmetric ones are (G + G^T)/2. Slower than a stored operator by the cost of the random numbers; for m d^2 beyond the memory.
@@ -137,7 +137,7 @@ class ImplicitGaussian:
         return out.reshape(self.shape)
 
 
-class QuadraticOperator:
+class QuadraticOperator(Operator):
     """A_i = a_i a_i^T (phase retrieval, covariance sketches) from vectors (m, d); costs O(m d k), never O(m d^2) memory."""
 
     symmetric = True
@@ -158,7 +158,7 @@ class QuadraticOperator:
         return (self.vectors.T * weights) @ self.vectors
 
 
-class EntryOperator:
+class EntryOperator(Operator):
     """Single cells of a matrix: measurement i is X[rows[i], cols[i]]. All cells, many or few; few stay sparse.
 
     Cells must be distinct. Above 5 % of all cells the product of the factors is formed; below it only the cells that were seen.
@@ -207,7 +207,7 @@ class EntryOperator:
         return out
 
 
-class FlatOperator:
+class FlatOperator(Operator):
     """Rows of a matrix (m, d*e), sparse or a SciPy LinearOperator with `matvec` and `rmatvec`: row i is A_i flattened by rows."""
 
     positive = False
