@@ -55,10 +55,10 @@ def vote(
     act: Annotated[Literal["cast", "withdraw"], Form()] = "cast",
     next: Annotated[str, Form(max_length=3000)] = "/",
 ) -> Response:
-    (votes.vote if act == "cast" else votes.unvote)(hub, ref)
+    changed = (votes.vote if act == "cast" else votes.unvote)(hub, ref)
     if wants_json(request):
-        card = papers.paper_page(hub, ref).card
-        return JSONResponse({"votes": card.votes, "voted": card.voted})
+        step = 1 if act == "cast" else -1
+        return JSONResponse({"voted": act == "cast", "change": step if changed else 0})
     return go(local(next))
 
 

@@ -17,10 +17,11 @@ document.addEventListener("submit", async (event) => {
     event.preventDefault();
     const answer = await send(form).catch(() => null);
     if (!answer || !answer.ok) return say("The vote could not be kept. Reload the page and try again.");
-    const { votes, voted } = await answer.json();
+    const { voted, change } = await answer.json();
     const button = $("button", form);
+    const count = $(".n", button);
     button.setAttribute("aria-pressed", voted);
-    $(".n", button).textContent = votes.toLocaleString("en");
+    count.textContent = (Number(count.textContent.replaceAll(",", "")) + change).toLocaleString("en");
     form.elements.act.value = voted ? "withdraw" : "cast";
     say(voted ? "Voted." : "Vote taken back.");
   } else if (form.matches(".theme")) {
