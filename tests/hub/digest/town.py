@@ -16,8 +16,8 @@ from sqlalchemy import select
 from paperworks.catalogue import Catalogue
 from paperworks.config import Settings, load
 from paperworks.hub.hub import Hub, open_hub
-from paperworks.hub.records import Batch, CounterRecord, PaperRecord
-from paperworks.hub.service import digest, subscriptions
+from paperworks.hub.records import Batch, PaperRecord
+from paperworks.hub.service import digest, subscriptions, votes
 from paperworks.hub.store.load import store_batch
 from paperworks.hub.store.models import Digest, Source
 
@@ -52,14 +52,13 @@ class Town:
         abstract: str = "We prune. It works. It is fast.",
         authors: Sequence[str] = ("Ada Writer",),
         announced: date | None = None,
-        votes: int = 0,
+        vote: bool = False,
     ) -> None:
         """`n` new papers come in now."""
         records = []
         for _ in range(n):
             self._next += 1
             i = self._next
-            counters = (CounterRecord(metric="upvotes", seen=self.time, value=votes),) if votes else ()
             records.append(
                 PaperRecord(
                     title=title.format(i=i),
@@ -69,7 +68,6 @@ class Town:
                     categories=(category,),
                     announced=announced or self.time.date(),
                     published=announced or self.time.date(),
-                    counters=counters,
                 )
             )
         with self.hub.db.write() as session:
@@ -79,15 +77,22 @@ class Town:
                 session.add(source)
                 session.flush()
             store_batch(session, source.id, None, Batch(records=tuple(records)), self.time)
+        if vote:
+            for record in records:
+                votes.vote(self.hub, record.arxiv or "")
 
-    def ask(self, email: str = "ada@example.org", kind: str = "topic", spec: dict[str, Any] | None = None, **more: Any) -> str:
+    def ask(
+        self, email: str = "ada@example.org", kind: str = "topic", spec: dict[str, Any] | None = None, **more: Any
+    ) -> str:
         """Subscribe without confirming; the ticket of the mail, or '' when none came."""
         before = set(self.mails())
         subscriptions.subscribe(self.hub, email, kind, spec if spec is not None else TOPIC[1], **more)
         new = [path for path in self.mails() if path not in before]
         return ticket_of(read(new[0])) if new else ""
 
-    def join(self, email: str = "ada@example.org", kind: str = "topic", spec: dict[str, Any] | None = None, **more: Any) -> None:
+    def join(
+        self, email: str = "ada@example.org", kind: str = "topic", spec: dict[str, Any] | None = None, **more: Any
+    ) -> None:
         subscriptions.confirm(self.hub, self.ask(email, kind, spec, **more))
 
     def beat(self) -> None:

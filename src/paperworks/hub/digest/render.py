@@ -15,7 +15,7 @@ from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime
 from functools import cache, lru_cache
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -24,12 +24,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from paperworks.config import Settings
 from paperworks.errors import InputError
+from paperworks.hub.digest import addresses
 from paperworks.hub.text import first_sentences, tex_to_unicode
 from paperworks.hub.views import DigestView, PaperCard
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXCERPT = 420  # characters
 TITLE = 300
+SHORT = 160  # a name, a reason, a heading
 AUTHORS = 3
 MAX_HTML = 100_000  # bytes; longer mails are cut by the largest mail provider
 # Headers on one line each: some signers fold long ones in a way that breaks their own signature.
@@ -75,7 +77,7 @@ class Parts:
 def paper_line(card: PaperCard, base_url: str) -> PaperLine:
     """What a mail says of a paper. Cheap to ask again: the text work is remembered."""
     title, excerpt = _words_of(card.title, card.abstract)
-    names = [one_line(author.name) for author in card.authors]
+    names = [_cut(one_line(author.name), SHORT) for author in card.authors]
     authors = ", ".join(names[:AUTHORS]) + (f" and {len(names) - AUTHORS} more" if len(names) > AUTHORS else "")
     url = f"{base_url}/paper/{quote(card.ref, safe='/:.')}"
     runs_here = card.state == "runs-here"
@@ -84,9 +86,9 @@ def paper_line(card: PaperCard, base_url: str) -> PaperLine:
         url=url,
         authors=authors,
         excerpt=excerpt,
-        heat=card.heat.sentence if card.heat else "",
+        heat=_cut(one_line(card.heat.sentence), SHORT) if card.heat else "",
         runs_here=runs_here,
-        use=one_line(card.use) if runs_here else "",
+        use=_cut(one_line(card.use), SHORT) if runs_here else "",
         verdicts=_verdicts(card) if runs_here else "",
         similar_url=f"{url}/similar",
         code_url=card.code_url if card.code_url and _is_web(card.code_url) and not runs_here else "",
@@ -102,8 +104,8 @@ def sections_of(view: DigestView) -> tuple[Section, ...]:
         lines = []
         for card, reason in zip(section.cards, section.reasons, strict=True):
             number += 1
-            lines.append(replace(paper_line(card, view.base_url), number=number, reason=one_line(reason)))
-        made.append(Section(one_line(tex_to_unicode(section.title)), tuple(lines)))
+            lines.append(replace(paper_line(card, view.base_url), number=number, reason=_cut(one_line(reason), SHORT)))
+        made.append(Section(_cut(one_line(tex_to_unicode(section.title)), SHORT), tuple(lines)))
     return tuple(made)
 
 
@@ -150,7 +152,7 @@ def message(
     sender_name, sender = sender_of(settings)
     mail["From"] = Address(sender_name, addr_spec=sender)
     mail["To"] = Address(addr_spec=recipient)
-    mail["Subject"] = one_line(parts.subject)
+    mail["Subject"] = header_text(parts.subject)
     mail["Date"] = format_datetime(at)
     mail["Message-ID"] = message_id
     mail["Auto-Submitted"] = "auto-generated"
@@ -175,11 +177,15 @@ def wire_bytes(mail: EmailMessage) -> bytes:
 
 
 def sender_of(settings: Settings) -> tuple[str, str]:
-    """Name and address of the setting `mail.sender`."""
-    name, address = parseaddr(one_line(settings.mail.sender))
-    if "@" not in address:
-        raise InputError(f"mail.sender must be like 'paperworks <papers@example.org>', got {settings.mail.sender!r}")
-    return one_line(name), address
+    """Name and address of the setting `mail.sender`. Raises InputError for what is not one address."""
+    name, bracket, rest = settings.mail.sender.rpartition("<")
+    try:
+        address = addresses.normalise(rest.removesuffix(">") if bracket else settings.mail.sender)
+    except InputError as error:
+        raise InputError(
+            f"mail.sender must be like 'paperworks <papers@example.org>', got {settings.mail.sender!r}: {error}"
+        ) from error
+    return header_text(name.strip(' "')), address
 
 
 def host_of(base_url: str) -> str:
@@ -216,6 +222,17 @@ def one_line(text: str) -> str:
     return " ".join(re.sub("[\u202a-\u202e\u2066-\u2069]", "", kept).split())
 
 
+def header_text(text: str) -> str:
+    """Text as it may stand in a header: on one line, and without anything that reads as an encoded word.
+
+    The standard library decodes encoded words when a header is set, line breaks in them included, and would write them out.
+
+    >>> header_text("=?utf-8?q?a=0D=0ABcc:_b?= c")
+    '= ?utf-8?q?a=0D=0ABcc:_b?= c'
+    """
+    return one_line(text).replace("=?", "= ?")
+
+
 def tidy(text: str) -> str:
     """A text part with no more than one empty line in a row and none at its ends."""
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip() + "\n"
@@ -243,11 +260,7 @@ def _cut(text: str, most: int) -> str:
 
 def _shortened(line: PaperLine, keep: int) -> PaperLine:
     return replace(
-        line,
-        excerpt=_cut(line.excerpt, keep),
-        authors=_cut(line.authors, 4 * keep),
-        reason=_cut(line.reason, 4 * keep),
-        url=line.url,
+        line, excerpt=_cut(line.excerpt, keep), authors=_cut(line.authors, keep), title=_cut(line.title, max(keep, 100))
     )
 
 

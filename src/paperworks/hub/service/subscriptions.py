@@ -133,10 +133,9 @@ def checked_spec(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
         kept = {"query": query}
     else:
         name = render.one_line(str(spec.get("name") or spec.get("author") or ""))
-        key = name_key(name)
-        if not key or len(name) > 200:
+        if not name or len(name) > 200:
             raise InputError(f"an author has a name of 1 to 200 characters, got {name[:60]!r}")
-        kept = {"author": key, "name": name}
+        kept = {"author": name_key(name), "name": name}
     if spec.get("even_if_empty"):
         kept["even_if_empty"] = True
     return kept
