@@ -109,7 +109,9 @@ def _of_filter(one: Filter, facts: Facts, sets: _Sets) -> str:
             if "." in one.value:
                 return f"SELECT paper_id FROM paper_category WHERE code = {code}"
             low, high = sets.value(f"{one.value}."), sets.value(f"{one.value}/")  # '/' follows '.'
-            return f"SELECT paper_id FROM paper_category WHERE code = {code} OR (code > {low} AND code < {high})"
+            return (
+                f"SELECT DISTINCT paper_id FROM paper_category WHERE code = {code} OR (code > {low} AND code < {high})"
+            )
         case "year":
             return _between(sets, one.value, f"{int(one.value) + 1:04d}")
         case "after":
@@ -225,6 +227,17 @@ class Finder:
         condition, values = found.words_condition()
         outside = f" NOT ({plan.excluded})" if plan.excluded else ""
         return by_words.ranked(session, f"({plan.every}){outside}", limit, condition, values)
+
+    def like(self, session: Session, text: str, depth: int) -> list[int]:
+        """Ids of papers that share telling words with a text, by BM25: words that some other papers have, and few."""
+        surfaces = list(dict.fromkeys(by_words.surfaces(text.lower())))[:200]
+        stems = dict(zip(surfaces, self.stemmer.stems(surfaces), strict=True))
+        counts = self.frequencies.of(session, stems.values())
+        shared = [word for word in surfaces if counts.get(stems[word], 0) > 1]
+        if not shared:
+            return []
+        telling = sorted(shared, key=lambda word: (counts[stems[word]], word))[: by_words.MOST_RARE]
+        return by_words.ranked(session, by_words.any_of(telling), depth)
 
     def in_order(self, session: Session, found: Found, ids: Sequence[int], sort: str) -> list[int]:
         """These ids, newest or hottest first."""

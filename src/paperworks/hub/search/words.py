@@ -24,6 +24,7 @@ TITLE, ABSTRACT, AUTHORS = 8.0, 1.0, 3.0
 RANK = f"bm25({TITLE}, {ABSTRACT}, {AUTHORS})"
 ENOUGH = 20  # papers with all words, so that the rest need not be looked at
 FREQUENT = 0.05  # share of papers above which a word decides nothing
+FEW = 500  # papers that are scored in no time, whatever their share
 EMPTY = 0.5  # share above which it is not even asked for beside others
 MOST_RARE = 8
 MOST_WORDS = 32
@@ -140,8 +141,12 @@ def plan(query: Query, session: Session, stemmer: Stemmer, frequencies: Frequenc
     """Decide what to ask for."""
     n = max(1, frequencies.papers(session))
     typed = list(dict.fromkeys(part for text in query.words for part in surfaces(text.text)))[:MOST_WORDS]
-    groups = [[part for text in group for part in surfaces(text.text)[:MOST_WORDS]] for group in query.alternatives]
-    others = [part for text in query.required for part in surfaces(text.text)]
+    groups = [
+        [part for text in group if not text.exact and text.field == "any" for part in surfaces(text.text)[:MOST_WORDS]]
+        for group in query.alternatives
+    ]
+    firm = [text for group in query.alternatives for text in group if text.exact or text.field != "any"]
+    others = [part for text in (*query.required, *firm) for part in surfaces(text.text)]
     every_surface = list(dict.fromkeys([*typed, *(part for group in groups for part in group), *others]))
     stems = dict(zip(every_surface, stemmer.stems(every_surface), strict=True))
     counts = frequencies.of(session, (stem for joined in stems.values() for stem in joined.split()))
@@ -155,11 +160,16 @@ def plan(query: Query, session: Session, stemmer: Stemmer, frequencies: Frequenc
     known = [one for one in soft if one.n_papers]
     telling = [one for one in known if one.n_papers <= EMPTY * n] or known
     required = [piece for text in query.required if (piece := _piece(text))]
-    choices = [" OR ".join(pieces) for group in query.alternatives if (pieces := [p for text in group if (p := _piece(text))])]  # fmt: skip
+    choices: list[str] = []
+    for group in query.alternatives:
+        pieces = [piece for text in group if (piece := _piece(text))]
+        strict = any(text.exact or text.field != "any" for text in group)  # as a phrase or a field by itself would be
+        if pieces:
+            (required if strict else choices).append(" OR ".join(pieces))
     every = _all([*required, *choices, *(_quoted(one.surface) for one in telling)])
     grouped = _distinct(word(surface) for group in groups for surface in group if stems[surface])
     candidates = [*known, *(one for one in grouped if one.n_papers and one not in known)]
-    rare = [one for one in candidates if one.n_papers <= FREQUENT * n]
+    rare = [one for one in candidates if one.n_papers <= max(FEW, FREQUENT * n)]
     if not rare:
         rare = sorted(candidates, key=lambda one: one.n_papers)[:2]
     rare = sorted(rare, key=lambda one: one.n_papers)[:MOST_RARE]
@@ -248,6 +258,11 @@ def _piece(text: Text) -> str:
     if not text.exact and text.field == "any":
         return _all([_quoted(part) for part in parts])
     return f'{column}"{" ".join(parts)}"'
+
+
+def any_of(surfaces: Sequence[str]) -> str:
+    """At least one of these words, in FTS5's language."""
+    return " OR ".join(_quoted(surface) for surface in surfaces)
 
 
 def _quoted(surface: str) -> str:

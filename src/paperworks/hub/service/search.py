@@ -26,7 +26,7 @@ from paperworks.hub.identifiers import parse_reference
 from paperworks.hub.search import building, vectors
 from paperworks.hub.search.embed import SvdEmbedder, terms
 from paperworks.hub.search.finding import CAP, DEPTH, Facts, Finder, Found, facets_of, page_of, spelling
-from paperworks.hub.search.query import MODES, SORTS, Filter, Query, Text, parse
+from paperworks.hub.search.query import MODES, SORTS, Filter, Query, parse
 from paperworks.hub.search.vectors import VectorIndex
 from paperworks.hub.search.why import explain
 from paperworks.hub.service.cards import build_cards, find_paper
@@ -332,11 +332,8 @@ def similar(hub: Hub, reference: str, k: int = 10) -> list[PaperCard]:
 
 def _like_by_words(session: Session, finder: Finder, paper_id: int, depth: int) -> list[int]:
     row = session.execute(select(Paper.title, Paper.abstract).where(Paper.id == paper_id)).one()
-    words = list(dict.fromkeys(terms(row.title) + terms(row.abstract)))[:120]
-    most_id = session.scalar(sql("SELECT max(id) FROM paper")) or 0
-    query = Query(tuple(Text(word) for word in words))
-    found = finder.find(session, query, Facts(), None, mode="words", most_id=most_id, depth=depth + 1)
-    return [other for other in found.fused if other != paper_id]
+    found = finder.like(session, f"{row.title} {row.abstract}", depth + 1)
+    return [other for other in found if other != paper_id]
 
 
 def _together(session: Session, paper_id: int, ids: Sequence[int]) -> tuple[set[int], set[int]]:
