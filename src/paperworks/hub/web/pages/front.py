@@ -28,7 +28,8 @@ def front(request: Request, hub: HubOf, window: Window = "week") -> HTMLResponse
         "front.html",
         front=view,
         window_words=WINDOW_WORDS,
-        runs_here=sum(card.state == "runs-here" for card in view.runnable),
+        runs_here=[card for card in view.runnable if card.state == "runs-here"],
+        to_come=[card for card in view.runnable if card.state != "runs-here"],
         fresh={card.id for card in view.recent if before and card.first_seen > before},
     )
     _remember_visit(request, response, hub.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
