@@ -195,7 +195,8 @@ def test_one_turn_a_source_at_a_time(hub: Hub, told: Told) -> None:
 
 def test_a_dead_turn_is_marked_by_the_next(hub: Hub, told: Told) -> None:
     with hub.db.write() as session:
-        session.add(Intake(source_id=1, started="2026-08-20T09:30:00Z"))
+        source_id = session.scalars(select(Source.id).where(Source.name == "told")).one()
+        session.add(Intake(source_id=source_id, started="2026-08-20T09:30:00Z"))
     intake.run_intake(hub)
     assert [view.state for view in intake.intake_log(hub)] == ["done", "interrupted"]
 

@@ -109,7 +109,7 @@ def test_a_paper_is_found_by_whatever_names_it(hub: Hub, reference: str) -> None
 
 @pytest.mark.parametrize(
     ("reference", "said"),
-    [("2301.99999", "paperworks add 2301.99999"), ("10.1/none", "import it"), ("p:7", "no paper 'p:7'"), ("", "give an arXiv id"),
+    [("2301.99999", "paperworks add 2301.99999"), ("10.1234/none", "import it"), ("p:7", "no paper 'p:7'"), ("", "give an arXiv id"),
      ("p:99999999999999999999999", "no paper"), ("nonsense \N{SNOWMAN}", "no paper")],
 )  # fmt: skip
 def test_a_paper_that_is_not_there_is_told_with_a_way_to_bring_it_in(hub: Hub, reference: str, said: str) -> None:
@@ -128,10 +128,6 @@ def test_the_papers_that_run_here_are_papers_of_the_store(home: Settings) -> Non
             assert card.title == runnable.spec.title
             assert card.state == ("runs-here" if runnable.has_method else "method-to-come")
             assert len(card.verdicts) == len(runnable.claims)
-
-
-def made_up(paper_folder: Any) -> Catalogue:
-    return Catalogue({paper_folder.slug: paper_folder})
 
 
 def test_the_catalogue_fills_gaps_and_overwrites_nothing(home: Settings) -> None:

@@ -292,6 +292,13 @@ def test_a_title_alone_is_a_proposal_and_no_merge(hub: Hub) -> None:
     assert "151 days apart" in proposals[0].detail
 
 
+def test_many_papers_of_one_title_stay_quick_to_take_in(hub: Hub) -> None:
+    """One proposal a paper, not one a pair."""
+    take(hub, *(record(title="Editorial", arxiv=f"2301.{n:05}", published=date(2023, 1, 1)) for n in range(300)))
+    with hub.db.read() as session:
+        assert session.scalar(select(func.count()).select_from(Audit)) == 299
+
+
 def test_a_record_that_names_two_papers_merges_nothing(hub: Hub) -> None:
     take(hub, record(title="One"), record(title="Two", arxiv=None, doi="10.1/two"))
     take(hub, record(title="One", doi="10.1/two"), kind="feed")

@@ -57,6 +57,7 @@ PLUGIN_RANK = 3  # a source from a plugin counts as a feed
 SCHEMES = ("arxiv", "openreview", "acl", "url", "doi")  # the order in which a paper is looked for
 RAW_LIMIT = 64 * 1024
 PROPOSAL_DAYS = 400
+LIKE_ENOUGH = 20  # papers of one title that a new one is compared with
 LARGEST = 2**53
 CHUNK = 2000
 
@@ -427,11 +428,14 @@ class _Loader:
         }
         leading = {one.paper_id: name_key(one.authors[0]) for one in fresh if one.authors}
         for ids in groups:
+            ids.sort()
             for new in (paper_id for paper_id in ids if paper_id >= first_new):
-                for other in (paper_id for paper_id in ids if paper_id < new):
+                # One proposal a paper, and few looked at: thousands may be called 'Editorial'.
+                for other in (paper_id for paper_id in ids[:LIKE_ENOUGH] if paper_id < new):
                     days = abs((date.fromisoformat(facts[new][0]) - date.fromisoformat(facts[other][0])).days)
                     if leading.get(new) in facts[other][1] and days <= PROPOSAL_DAYS:
                         self._propose(other, new, f"same title, author {leading[new]}, {days} days apart")
+                        break
 
     # -- known papers
 

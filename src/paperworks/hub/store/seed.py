@@ -58,6 +58,7 @@ def _record(spec: PaperSpec) -> PaperRecord:
         url=None if spec.arxiv or spec.doi else f"https://paperworks.invalid/{spec.slug}",
         categories=spec.categories,
         published=spec.published,
+        announced=spec.published,  # else they would all be news of the day on which the hub was made
         journal_ref=spec.venue,
         links=code,
     )
