@@ -89,8 +89,8 @@ class Tags(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-ALLOWED = set(
-    ["html", "head", "meta", "title", "style", "body", "div", "table", "tr", "td", "h2", "h3", "p", "a", "b", "br"]
+ALLOWED = frozenset(
+    ("html", "head", "meta", "title", "style", "body", "div", "table", "tr", "td", "h2", "h3", "p", "a", "b", "br")
 )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -95,7 +96,8 @@ class FileOutbox:
             crash.point("outbox.before-rename")
             os.replace(draft, path)
         except OSError as error:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
             raise TransientFailure(
                 f"the outbox cannot be written: {error}; check space and rights of {self.folder}"
             ) from error
