@@ -158,7 +158,7 @@ def power_iteration(
             # a shift of the order of the tensor's norm makes the iteration climb; the small one is enough near the top
             step = image + 0.1 * (order - 1) * size * v
             length = float(np.linalg.norm(step))
-            if length == 0.0 or abs(new - value) <= tol * size and new != 0.0:
+            if length == 0.0 or (abs(new - value) <= tol * size and new != 0.0):
                 value = new
                 break
             v, value = step / length, new
