@@ -319,6 +319,6 @@ def fill(hub: Hub) -> None:
             refused=(RefusedEntry(ordinal=3, reason="no title", raw='{"id": "x"}'),),
             cursor="2026-08-20",
         )
-        counts = store_batch(session, source.id, intake.id, batch, NOW)
+        counts = store_batch(session, source.id, intake.id, batch, NOW, settings=hub.settings)
         intake.new, intake.changed, intake.same = counts.new, counts.changed, counts.same
     measured(hub).save(hub.settings.records)
