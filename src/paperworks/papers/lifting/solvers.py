@@ -6,7 +6,7 @@ NaN. They end with a factor (n, rank) whose product with its own transpose is th
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -281,11 +281,6 @@ class LiftedMatrixSensing(BaseEstimator):  # type: ignore[misc]
                     return moved
             eta /= 2
         return None
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
 
 
 def _problem(A: object, b: object, rank: int) -> BaseProblem:
