@@ -66,7 +66,8 @@ class Geometry:
         least = min(matrix.shape)
         k = min(k, least)
         if least <= SMALL or 3 * k > least:
-            dense = matrix.toarray() if issparse(matrix) else np.asarray(matrix)
+            sparse: Any = matrix
+            dense = sparse.toarray() if issparse(matrix) else np.asarray(matrix)
             if self.symmetric:
                 values, vectors = linalg.eigh(dense, subset_by_index=(least - k, least - 1))
                 return values[::-1], vectors[:, ::-1], vectors[:, ::-1]

@@ -223,8 +223,8 @@ class FlatOperator(Operator):
             raise InputError(f"rows have {size} entries but shape {shape} needs {shape[0] * shape[1]}")
         if symmetric and shape[0] != shape[1]:
             raise InputError(f"measured matrices are {shape[0]} x {shape[1]}, not square; pass psd=False")
-        self._rows = rows if isinstance(rows, LinearOperator) else sparse.csr_array(rows)
-        self._back = self._rows.rmatvec if isinstance(rows, LinearOperator) else self._rows.T.__matmul__
+        self._rows: Any = rows if isinstance(rows, LinearOperator) else sparse.csr_array(rows)
+        self._back: Any = getattr(rows, "rmatvec", None) or self._rows.T.__matmul__
         self.m, self.shape, self.symmetric = int(m), shape, symmetric
 
     def forward(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from paperworks.errors import InputError
 from paperworks.papers.subgm import kernels
 from paperworks.papers.subgm.geometry import Factors, Geometry
-from paperworks.papers.subgm.operators import DenseOperator, Operator, as_operator
+from paperworks.papers.subgm.operators import DenseOperator, EntryOperator, Operator, as_operator
 from paperworks.papers.subgm.rank import candidates, read_rank
 from paperworks.papers.subgm.steps import DECAY, POLISH, Schedule, Step, checked
 from paperworks.progress import Progress, silent
@@ -96,7 +96,8 @@ class SubGMResult:
         """Read what `save` wrote. Raises InputError for another kind of file."""
         facts, arrays = _read(Path(path))
         history = {name.removeprefix("history_"): arrays.pop(name) for name in list(arrays) if name.startswith("hist")}
-        result = cls(history=history, **facts, **arrays)
+        fields: dict[str, Any] = {**facts, **arrays}
+        result = cls(history=history, **fields)
         if result.symmetric:
             result.V = result.U
         return result
@@ -185,7 +186,7 @@ def subgm(
     k = min(rank or limit, limit)
     if n_components is not None and not 1 <= n_components <= k:
         raise InputError(f"n_components must be between 1 and the search rank {k}, got {n_components}")
-    if operator.m < 2 * max(operator.shape):
+    if operator.m < 2 * max(operator.shape) and not isinstance(operator, EntryOperator):
         warnings.warn(
             f"{operator.m} measurements for a {operator.shape} matrix: under-determined even at rank 1, "
             f"which needs several times {sum(operator.shape)}",
@@ -349,11 +350,12 @@ class _Run:
                 self.keep_state(schedule, factors)
         return best_factors if watched is not None and main and best < np.inf else factors
 
-    def missing(self, factors: Factors) -> tuple[float, np.ndarray, np.ndarray]:
+    def missing(self, factors: Factors, rounding: float) -> tuple[float, np.ndarray, np.ndarray]:
         """The direction in which the signs of the residuals agree most: how much (like `chance`), and its two vectors."""
         predicted = self.operator.forward(*factors)
         residual = self.y - predicted
-        residual[np.abs(residual) < 1e-11 * max(1.0, float(np.median(np.abs(predicted))))] = 0.0  # rounding has no sign
+        # what the last steps leave has no meaning in its sign
+        residual[np.abs(residual) < rounding * max(1.0, float(np.median(np.abs(predicted))))] = 0.0
         values, u, v = self.geometry.top(self.mean(np.where(self.keep, np.sign(residual), 0.0)), 1)
         return float(values[0]), u[:, 0], v[:, 0]
 
@@ -401,7 +403,7 @@ class _Run:
                 break
             if polish:
                 factors, rank = self.polished(factors, values, rank, n_components, schedule)
-            level, u, v = self.missing(factors)
+            level, u, v = self.missing(factors, 10 * schedule.eta_end)
             if level < SIGNS_ARE_CHANCE * noise or self.round + 1 >= max_rounds:
                 break
             if n_components is not None and factors[0].shape[1] >= k:
@@ -428,6 +430,15 @@ class _Run:
         else:
             status, message = 0, "settled"
         residual = self.y - self.operator.forward(*factors)
+        freedom = rank * (sum(self.operator.shape) - rank)
+        if self.geometry.symmetric:
+            freedom = rank * (2 * self.operator.shape[0] - rank + 1) // 2
+        if status == 0 and auto and freedom > 0.5 * self.keep.sum() and not isinstance(self.operator, EntryOperator):
+            status = 3
+            message = (
+                f"a matrix of rank {rank} has {freedom} degrees of freedom, more than half of the {int(self.keep.sum())} "
+                "measurements: it is not determined, and what was found may be an interpolation of the errors"
+            )
         ratio = float("nan")
         if not self.keep.all():
             inside = float(np.median(np.abs(residual[self.keep])))
