@@ -70,7 +70,7 @@ def test_subscribe_confirm_read_and_leave(client: TestClient, hub: Hub) -> None:
     address = re.search(r"<https?://[^/>]+(/u/[^>]+)>", str(papers["List-Unsubscribe"])) or re.search(
         r"(/u/\S+)", papers.as_string()
     )
-    assert address, papers.as_string()[:1500]
+    assert address
     out = address[1]
     assert "Weekly instead" in client.get(out).text
     number = re.search(r'name="subscription" value="(\d+)"', client.get(out).text)
