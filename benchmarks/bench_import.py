@@ -65,7 +65,9 @@ def state_hash(home: Path) -> dict[str, str]:
         for row in connection.execute("SELECT term, doc, cnt FROM paper_fts_vocab ORDER BY term"):
             digest.update(repr(row).encode())
         found["words"] = digest.hexdigest()[:16]
-        connection.execute("INSERT INTO paper_fts (paper_fts, rank) VALUES ('integrity-check', 1)")  # index against text
+        connection.execute(
+            "INSERT INTO paper_fts (paper_fts, rank) VALUES ('integrity-check', 1)"
+        )  # index against text
     return found
 
 
@@ -79,16 +81,17 @@ def import_here(home: Path, paths: list[Path]) -> None:
     from paperworks.hub.hub import open_hub
     from paperworks.hub.service.papers import import_files
 
+    print("ready", flush=True)  # what is killed is the work, not the loading of Python modules
     with open_hub(load(home)) as hub:
-        view = import_files(hub, paths)
-    print(json.dumps(view.model_dump()))
+        import_files(hub, paths)
 
 
 def measure(folder: Path, home: Path) -> dict[str, object]:
+    from sqlalchemy import text
+
     from paperworks.config import load
     from paperworks.hub.hub import open_hub
     from paperworks.hub.service.papers import import_files
-    from sqlalchemy import text
 
     rows: dict[str, object] = {}
     with open_hub(load(home)) as hub:
@@ -104,14 +107,16 @@ def measure(folder: Path, home: Path) -> dict[str, object]:
             n = view.new + view.changed + view.same + view.refused
             began = time.perf_counter()
             with hub.db.read() as session:
-                session.execute(text("SELECT rowid FROM paper_fts WHERE paper_fts MATCH 'pruning' ORDER BY rank LIMIT 20")).all()
+                session.execute(
+                    text("SELECT rowid FROM paper_fts WHERE paper_fts MATCH 'pruning' ORDER BY rank LIMIT 20")
+                ).all()
             searchable = time.perf_counter() - began
             rows[name] = {
                 "records": n, "new": view.new, "changed": view.changed, "same": view.same, "refused": view.refused,
                 "wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "records_per_s": round(n / wall), "records_per_cpu_s": round(n / cpu),
                 "until_searchable_s": round(wall + searchable, 2), "disk_MB": round(on_disk(home) / 1e6),
             }  # fmt: skip
-            print(f"{name}: {n} records in {wall:.1f} s ({n / wall:.0f}/s; CPU {cpu:.1f} s), searchable after {wall + searchable:.2f} s; "
+            print(f"{name}: {n} records in {wall:.1f} s ({n / wall:.0f}/s; CPU {cpu:.1f} s, {n / cpu:.0f} a CPU second), searchable after {wall + searchable:.2f} s; "
                   f"new {view.new}, changed {view.changed}, same {view.same}, refused {view.refused}; on disk {on_disk(home) / 1e6:.0f} MB", flush=True)  # fmt: skip
     return rows
 
@@ -125,13 +130,18 @@ def _linked(path: Path, home: Path) -> Path:
 def kill_test(folder: Path, scratch: Path, n_kills: int, n_lines: int, seed: int) -> dict[str, object]:
     """Compare the end state of a killed import with that of an unkilled one, on the first lines of the real file and all votes."""
     papers = scratch / "papers.jsonl"
-    with lzma.open(folder / "arxiv" / "papers.jsonl.xz", "rt", encoding="utf-8") as source, papers.open("w", encoding="utf-8") as cut:
+    with (
+        lzma.open(folder / "arxiv" / "papers.jsonl.xz", "rt", encoding="utf-8") as source,
+        papers.open("w", encoding="utf-8") as cut,
+    ):
         for n, line in enumerate(itertools.islice(source, n_lines)):
             cut.write("{not json\n" if n % 1009 == 500 else line)  # some are refused, and must be refused once
     paths = [papers, folder / "hf_daily" / "papers.jsonl", folder / "hf_daily" / "votes.csv.gz"]
     plain, killed = scratch / "plain", scratch / "killed"
+    child = _run(plain, paths)
     began = time.perf_counter()
-    _run(plain, paths).wait()
+    if child.wait():
+        sys.exit(f"the import failed with code {child.returncode}")
     whole = time.perf_counter() - began
     print(f"unkilled: {whole:.1f} s", flush=True)
     rng = random.Random(seed)
@@ -140,9 +150,9 @@ def kill_test(folder: Path, scratch: Path, n_kills: int, n_lines: int, seed: int
         runs += 1
         child = _run(killed, paths)
         if kills < n_kills:
-            # Short lives, so that all kills fall within the work: from the first moments of a start to some batches later.
+            # Short lives, so that all kills fall within the work: from the making of the tables to some batches later.
             try:
-                child.wait(timeout=rng.uniform(0.3, 1.5 + 1.5 * whole / n_kills))
+                child.wait(timeout=rng.uniform(0.01, 2.0 * whole / n_kills))
             except subprocess.TimeoutExpired:
                 child.send_signal(signal.SIGKILL)
                 child.wait()
@@ -162,9 +172,11 @@ def kill_test(folder: Path, scratch: Path, n_kills: int, n_lines: int, seed: int
 
 
 def _run(home: Path, paths: list[Path]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, __file__, "--child", str(home), *map(str, paths)], stdout=subprocess.DEVNULL
-    )
+    """A child that has loaded its modules and is about to open the hub."""
+    child = subprocess.Popen([sys.executable, __file__, "--child", str(home), *map(str, paths)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    return child
 
 
 def main() -> None:
@@ -187,8 +199,9 @@ def main() -> None:
         else:
             (scratch / "hub").mkdir()
             figures = measure(folder, scratch / "hub")
-            rate = figures["arXiv records"]["records_per_s"]  # type: ignore[index]
-            print(f"the bar of 3,000 records a second is {'met' if rate >= 3000 else 'MISSED'}: {rate}")
+            rates = {unit: figures["arXiv records"][f"records_per_{unit}"] for unit in ("s", "cpu_s")}  # type: ignore[index]
+            print(f"the bar of 3,000 records a second is {'met' if rates['s'] >= 3000 else 'MISSED'}: {rates['s']} "
+                  f"(a CPU second, which a busy machine disturbs less: {rates['cpu_s']})")  # fmt: skip
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if arguments.write:

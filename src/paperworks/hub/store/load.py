@@ -181,7 +181,7 @@ def _authority(said: Origin) -> tuple[int, int]:
 
 
 def _problem(record: PaperRecord) -> str | None:
-    if not record.identifiers:
+    if not (record.arxiv or record.doi or record.openreview or record.acl or record.url):
         return "no identifier: give at least one of arxiv, doi, openreview, acl, url"
     if any(counter.value > LARGEST for counter in record.counters):
         return f"a counter above {LARGEST} is not credible"
@@ -294,6 +294,7 @@ class _Loader:
             row.id: ORIGINS.get(row.kind, row.kind) for row in session.execute(select(Source.id, Source.kind))
         }
         self.author_ids: dict[str, int] = {}
+        self._first_words: dict[tuple[Any, ...], str] = {}
 
     def take(self, batch: list[_Incoming]) -> Counts:
         """Store records of which no two name the same paper."""
@@ -339,7 +340,7 @@ class _Loader:
         for scheme, wanted in values.items():
             for part in _parts(wanted):
                 query = select(Identifier.value, Identifier.paper_id).where(
-                    Identifier.scheme == scheme, Identifier.value.in_(part)
+                    Identifier.scheme == scheme, self._among(Identifier.value, part)
                 )
                 for value, paper_id in self.session.execute(query):
                     owners[scheme, value] = paper_id
@@ -384,7 +385,7 @@ class _Loader:
                     "journal_ref": record.journal_ref,
                     "licence": record.licence,
                     "withdrawn": record.withdrawn,
-                    "provenance": json.dumps({"*": incoming.said}) if self.sqlite else {"*": incoming.said},
+                    "provenance": self._first_word(incoming.said),
                 }
             )
         self._insert(Paper, papers)
@@ -407,7 +408,7 @@ class _Loader:
         first_new = papers[0]["id"]
         for part in _parts(list(by_key)):
             for key, paper_id in self.session.execute(
-                select(Paper.title_key, Paper.id).where(Paper.title_key.in_(part), Paper.id < first_new)
+                select(Paper.title_key, Paper.id).where(self._among(Paper.title_key, part), Paper.id < first_new)
             ):
                 by_key[key].append(paper_id)
         groups = [ids for ids in by_key.values() if len(ids) > 1]
@@ -666,7 +667,7 @@ class _Loader:
         wanted = {key: name for name, key in reversed(keys.items()) if key not in self.author_ids}
         for part in _parts(list(wanted)):
             for key, author_id in self.session.execute(
-                select(Author.name_key, Author.id).where(Author.name_key.in_(part))
+                select(Author.name_key, Author.id).where(self._among(Author.name_key, part))
             ):
                 self.author_ids[key] = author_id
         missing = [key for key in reversed(wanted) if key not in self.author_ids]
@@ -698,6 +699,21 @@ class _Loader:
         for part in _parts([one.paper_id for one in batch]):
             self.session.execute(delete(PaperCategory).where(PaperCategory.paper_id.in_(part)))
         self._insert(PaperCategory, [row for one in batch for row in self._category_rows(one)])
+
+    def _among(self, column: Any, values: list[str]) -> Any:
+        """`column` is one of `values`. As one parameter for SQLite: thousands of them are slow to write into a statement."""
+        if not self.sqlite:
+            return column.in_(values)
+        return column.in_(select(func.json_each(json.dumps(values)).table_valued("value").c.value))
+
+    def _first_word(self, said: Origin) -> Any:
+        """The provenance of a new paper, as the driver takes it; most papers of a batch share one."""
+        if not self.sqlite:
+            return {"*": said}
+        found = self._first_words.get(tuple(said))
+        if found is None:
+            found = self._first_words[tuple(said)] = json.dumps({"*": said})
+        return found
 
     def _insert(self, model: type[Any], rows: list[dict[str, Any]], *, ignore: bool = False) -> None:
         if not rows:
