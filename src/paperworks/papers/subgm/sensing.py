@@ -172,7 +172,7 @@ def _is_table(X: Any) -> bool:
     """Whether these are vectors (m, d), or nonsense that scikit-learn's own messages explain best."""
     if isinstance(X, (Operator, LinearOperator)) or sparse.issparse(X):
         return False
-    return np.ndim(X) != 3
+    return len(getattr(X, "shape", ())) != 3
 
 
 def robust_phase_retrieval(a: np.ndarray, y: np.ndarray, **settings: Any) -> np.ndarray:

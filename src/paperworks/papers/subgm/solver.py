@@ -43,7 +43,7 @@ class SubGMResult:
     rank: as read off the spectrum; gap: ratio of the singular values on its two sides; singular_values (search rank,) before truncation.
     history: arrays of the same length, one value a step: loss, size (||X||_F), q_norm, eta, phase (0 escape, 1 decay, 2 polish).
     status: 0 settled, 1 out of steps, 2 a direction is still missing, 3 held-out residuals contradict, 4 nothing to recover.
-    held_out_ratio: median absolute residual of the held-out measurements over that of the others (NaN without a hold-out).
+    held_out_ratio: 10 % quantile of the absolute residuals held out over that of the others (NaN without a hold-out).
     residuals (m,): y - <A, X>, in units of y, infinite where y was.
     """
 
@@ -441,8 +441,9 @@ class _Run:
             )
         ratio = float("nan")
         if not self.keep.all():
-            inside = float(np.median(np.abs(residual[self.keep])))
-            outside = float(np.median(np.abs(residual[~self.keep])))
+            # a low quantile, not the median: it holds good measurements even when most are wrong
+            inside = float(np.quantile(np.abs(residual[self.keep]), 0.1))
+            outside = float(np.quantile(np.abs(residual[~self.keep]), 0.1))
             ratio = outside / inside if inside > 0 else (1.0 if outside == 0 else np.inf)
             if ratio > 10 and outside > 1e-6:
                 status = 3

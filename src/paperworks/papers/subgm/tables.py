@@ -255,7 +255,7 @@ class RobustMatrixCompletion(OneToOneFeatureMixin, _RobustTable):
         Which cells `transform` replaces by their low-rank value: those that are missing; those and the outliers; all.
 
     Fitted on a dense table with NaN, or on a SciPy sparse matrix whose stored values are the seen cells (zeros stored on purpose
-    count as seen); a sparse one is never made dense, `predict` gives single cells. Attributes are those of `RobustPCA`, of which
+    count as seen); a sparse one is not made dense by `fit`, and `cells` gives single cells. Attributes are those of `RobustPCA`, of which
     `low_rank_`, `sparse_`, `outlier_mask_` and `outlier_p_values_` exist for a dense table; for a sparse one the mask and the values
     are given for the stored cells, in the order of its canonical CSR form.
 
@@ -324,12 +324,12 @@ class RobustMatrixCompletion(OneToOneFeatureMixin, _RobustTable):
         rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
         self.mean_ = np.zeros(X.shape[1], dtype=X.dtype)
         self._solve(X.shape, rows, X.indices, X.data.astype(np.float64), X.dtype)
-        residual = X.data - self.predict(rows, X.indices)
+        residual = X.data - self.cells(rows, X.indices)
         self.outlier_mask_ = self._outliers(residual)
         self.outlier_p_values_ = self._p_values(residual)
         return self
 
-    def predict(self, rows: Any, cols: Any) -> np.ndarray:
+    def cells(self, rows: Any, cols: Any) -> np.ndarray:
         """Low-rank values of the cells (rows[i], cols[i]) of the fitted table, (m,)."""
         check_is_fitted(self)
         rows, cols = np.asarray(rows), np.asarray(cols)
@@ -337,9 +337,15 @@ class RobustMatrixCompletion(OneToOneFeatureMixin, _RobustTable):
         return np.einsum("mk,mk->m", left, self.components_.T[cols]) + self.mean_[cols]
 
     def transform(self, X: Any) -> np.ndarray:
-        """Rows (n, p), old or new, with cells replaced as `replace` says; each row's scores are fitted by least absolute error."""
+        """Rows (n, p), old or new, with cells replaced as `replace` says; each row's scores are fitted by least absolute error.
+
+        Of sparse rows the stored values are the seen cells; the result is dense.
+        """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=_FLOATS, ensure_all_finite=False, reset=False)
+        X = validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, ensure_all_finite=False, reset=False)
+        if sparse.issparse(X):
+            stored, X = X.tocoo(), np.full(X.shape, np.nan, dtype=X.dtype)
+            X[stored.row, stored.col] = stored.data
         low = (l1_scores(X - self.mean_, self.components_) @ self.components_ + self.mean_).astype(X.dtype)
         missing = np.isnan(X)
         if self.replace == "all":
@@ -350,6 +356,11 @@ class RobustMatrixCompletion(OneToOneFeatureMixin, _RobustTable):
             residual = np.where(missing, 0.0, X.astype(np.float64) - low)
             change |= self._p_values(residual) <= self.outlier_level / X.shape[1]
         return np.where(change, low, X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
 
 def l1_scores(X: np.ndarray, components: np.ndarray, *, max_iter: int = 80) -> np.ndarray:
