@@ -54,7 +54,10 @@ class LeafDistribution:
             )
         nodes = [tree.tree_.node_count for tree in forest.estimators_]
         offset = np.concatenate([[0], np.cumsum(nodes)]).astype(np.int64)
-        base = np.ones(n_rows) if weights is None else np.asarray(weights, dtype=float)
+        # newer releases of scikit-learn draw rows in proportion to their weights, and keep the weights to say so; older ones draw
+        # evenly and weight the drawn rows. Weighting drawn rows again would square the weights.
+        drawn_by_weight = forest.bootstrap and getattr(forest, "_sample_weight", None) is not None
+        base = np.ones(n_rows) if weights is None or drawn_by_weight else np.asarray(weights, dtype=float)
         counts = np.zeros(offset[-1], dtype=np.int64)
         places, intervals, shares = [], [], []
         for t, seen in enumerate(in_bag(forest, n_rows)):
