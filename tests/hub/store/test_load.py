@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
@@ -401,6 +401,9 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_siz
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(title=names, abstract=names, authors=st.lists(names, max_size=4), code=names, url=names)
+@example(
+    title="a\0b", abstract="\0", authors=["\0", "a\0b"], code="\0", url="\0"
+)  # once found too late: a zero ends a text of SQLite's JSON
 def test_any_text_can_be_stored(hub: Hub, title: str, abstract: str, authors: list[str], code: str, url: str) -> None:
     facts = {"title": title, "abstract": abstract, "authors": authors, "categories": [code], "url": url}
     try:

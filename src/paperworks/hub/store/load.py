@@ -702,9 +702,10 @@ class _Loader:
 
     def _among(self, column: Any, values: list[str]) -> Any:
         """`column` is one of `values`. As one parameter for SQLite: thousands of them are slow to write into a statement."""
-        if not self.sqlite:
+        listed = json.dumps(values)
+        if not self.sqlite or "\\u0000" in listed:  # SQLite's JSON ends a text at a zero
             return column.in_(values)
-        return column.in_(select(func.json_each(json.dumps(values)).table_valued("value").c.value))
+        return column.in_(select(func.json_each(listed).table_valued("value").c.value))
 
     def _first_word(self, said: Origin) -> Any:
         """The provenance of a new paper, as the driver takes it; most papers of a batch share one."""
