@@ -20,9 +20,8 @@ ALPHAS = (1e-3, 1e-6, 1e-9, 1e-12)
 
 
 def _problem(run: Run, m: int, corrupt: float, noise: float = 0.0) -> toy.Sensing:
-    d, share = run.at(smoke=(10, 4), cpu=(20, 1), gpu=(100, 1))
-    many = run.at(smoke=m // share, cpu=m, gpu=25 * m)
-    return toy.sensing(d, run.at(smoke=1, cpu=2), many, corrupt, noise=noise, seed=run.seed)
+    d, many, rank = run.at(smoke=(10, m // 4, 1), cpu=(20, m, 2))
+    return toy.sensing(d, rank, many, corrupt, noise=noise, seed=run.seed)
 
 
 def _plain(problem: toy.Sensing, alpha: float, **settings: Any) -> tuple[float, SubGMResult]:
@@ -155,8 +154,8 @@ def table_without_rank(run: Run) -> Measurement:
     """`RobustPCA` as it comes."""
     from paperworks.papers.subgm.tables import RobustPCA
 
-    n = run.at(smoke=80, cpu=200, gpu=1000)
-    rank = run.at(smoke=2, cpu=5, gpu=20)
+    n = run.at(smoke=80, cpu=200)
+    rank = run.at(smoke=2, cpu=5)
     values: dict[str, float] = {}
     for name, corrupt, missing in (("full", 0.3, 0.0), ("missing", 0.2, 0.5)):
         corrupt = run.at(smoke=corrupt / 2, cpu=corrupt)

@@ -343,8 +343,9 @@ class RobustMatrixCompletion(OneToOneFeatureMixin, _RobustTable):
         """
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, ensure_all_finite=False, reset=False)
-        if sparse.issparse(X):
-            stored, X = X.tocoo(), np.full(X.shape, np.nan, dtype=X.dtype)
+        if not isinstance(X, np.ndarray):
+            stored: Any = X.tocoo()
+            X = np.full(stored.shape, np.nan, dtype=stored.dtype)
             X[stored.row, stored.col] = stored.data
         low = (l1_scores(X - self.mean_, self.components_) @ self.components_ + self.mean_).astype(X.dtype)
         missing = np.isnan(X)
