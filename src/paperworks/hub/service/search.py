@@ -47,7 +47,7 @@ SAME = 0.97  # cosine from which two papers are versions of one
 BOOST = 0.1  # for a shared author, and for standing on the same list of a day
 SHORT_LIST = 60  # papers of a day's list; to stand together on a longer one says nothing
 SHARED_WORDS = 4
-TELLING = 3.0  # inverse document frequency of a word worth naming: in about a seventh of the papers or fewer
+TELLING = 2.1  # inverse document frequency of a word worth naming: in about a third of the papers or fewer
 FTS_MERGE_PAGES = 500
 FTS_MERGE_STEPS = 200
 
@@ -419,7 +419,7 @@ def _shared(
         else:
             stems = dict(zip(sorted(common), finder.stemmer.stems(sorted(common)), strict=True))
             counts = finder.frequencies.of(session, (stem for stem in stems.values() if " " not in stem))
-            most = finder.frequencies.papers(session) / 10 + 2  # a word of more papers says nothing
+            most = finder.frequencies.papers(session) / 3  # a word of more papers says nothing
             common = {word for word in common if 0 < counts.get(stems[word], 0) <= most}
             ranked = sorted(common, key=lambda word: (counts[stems[word]], word))[:SHARED_WORDS]
         said = []
