@@ -125,6 +125,7 @@ def subgm(
     holdout: float = 0.0,
     early_stopping: int | None = None,
     f_star: float = 0.0,
+    norm_passes: int = 1,
     random_state: int | None = None,
     callback: Callable[[int, Factors, Mapping[str, float]], bool | None] | None = None,
     progress: Progress = silent,
@@ -154,6 +155,7 @@ def subgm(
     holdout : fraction of measurements kept out, for `held_out_ratio` and `early_stopping`
     early_stopping : end a round after so many steps without a smaller held-out median residual, and take the best point
     f_star : mean absolute residual of the truth, for "polyak"
+    norm_passes : power iterations a step for ||Q||, each from the last step's vector
     callback : called as callback(t, (left, right), {"loss", "eta", "size"}) in units of normalised y; True stops the run
     checkpoint : .npz file, written every `checkpoint_every` steps; a file of the same problem is resumed, to the same bits
 
@@ -211,7 +213,7 @@ def subgm(
     run.y = np.clip(scaled, -bound, bound)  # an infinite y keeps its sign, which is all that the method looks at
     run.huber = huber / run.scale
     run.early_stopping, run.f_star, run.max_iter = early_stopping, f_star / run.scale, max_iter
-    run.callback, run.progress = callback, progress
+    run.callback, run.progress, run.norm_passes = callback, progress, max(1, norm_passes)
     run.checkpoint = Path(checkpoint) if checkpoint is not None else None
     run.checkpoint_every = checkpoint_every
     threads = operator.bytes_read < THREADS_PAY_ABOVE if isinstance(operator, DenseOperator) else limit < 300
@@ -235,6 +237,7 @@ class _Run:
     scale: float = 1.0
     huber: float = 0.0
     f_star: float = 0.0
+    norm_passes: int = 1
     max_iter: int = 3000
     early_stopping: int | None = None
     callback: Callable[[int, Factors, Mapping[str, float]], bool | None] | None = None
@@ -292,11 +295,12 @@ class _Run:
         return self.geometry.pair(alpha * left, alpha * right)
 
     def chance(self, rng: np.random.Generator) -> float:
-        """Median top eigenvalue of the mean of randomly signed measurement matrices, over three draws."""
+        """Median spectral norm of the mean of randomly signed measurement matrices, over three draws."""
         tops = []
         for _ in range(3):
             coins = np.where(self.keep, rng.choice([-1.0, 1.0], self.operator.m), 0.0)
-            tops.append(float(self.geometry.top(self.mean(coins), 1)[0][0]))
+            Q = self.mean(coins)  # the coins of -Q are as likely: of a symmetric Q take both ends
+            tops.append(max(float(self.geometry.top(sign * Q, 1)[0][0]) for sign in (1.0, -1.0)))
         return float(np.median(tops))
 
     def descend(
@@ -313,7 +317,7 @@ class _Run:
             if eta is None:
                 break
             loss, Q, predicted = self.gradient(factors, keep)
-            length, self.vector = self.geometry.norm(Q, self.vector, 1)
+            length, self.vector = self.geometry.norm(Q, self.vector, self.norm_passes)
             if length == 0.0:
                 break
             directions = self.geometry.directions(Q, factors)
@@ -360,15 +364,13 @@ class _Run:
         return float(values[0]), u[:, 0], v[:, 0]
 
     def inject(self, factors: Factors, k: int, u: np.ndarray, v: np.ndarray) -> Factors:
-        """Add c u v^T with the c that fits the residuals best in absolute value, in the least of k columns."""
+        """Add c u v^T with the c that fits the residuals best in absolute value; beyond k columns the least is dropped."""
         measured = self.operator.forward(u[:, None], u[:, None] if self.geometry.symmetric else v[:, None])
         residual = (self.y - self.operator.forward(*factors))[self.keep]
         c = weighted_median_ratio(residual, measured[self.keep])
-        values, left, right = self.geometry.spectrum(factors)
-        keep = min(values.size, k - 1)
-        left, right = self.geometry.balanced(values[:keep], left[:, :keep], right[:, :keep])
         root = np.sqrt(max(c, 0.0))
-        return self.geometry.pair(np.column_stack([left, root * u]), np.column_stack([right, root * v]))
+        wider = [np.column_stack([factor, root * vector]) for factor, vector in zip(factors, (u, v), strict=True)]
+        return self.truncated(self.geometry.pair(*wider), k)
 
     def truncated(self, factors: Factors, rank: int) -> Factors:
         """The best factors of that rank."""
