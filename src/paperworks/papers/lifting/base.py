@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import linalg
 from scipy.optimize import minimize
-from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from paperworks.papers.lifting.operators import Matrix, Operator
+from paperworks.papers.lifting.operators import Matrix, Operator, dense, is_sparse
 
 SMALL = 300  # up to this many unknowns a full eigenvalue decomposition costs less than an iterative one
 
@@ -84,7 +84,7 @@ class BaseProblem:
             value, gradient = self.value_and_gradient(x.reshape(shape))
             return value / scale, gradient.ravel() / scale
 
-        options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": 1e-16, "gtol": 1e-10, "maxcor": 20}
+        options: Any = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": 1e-16, "gtol": 1e-10, "maxcor": 20}
         found = minimize(scaled, X.ravel(), jac=True, method="L-BFGS-B", options=options)
         return np.asarray(found.x).reshape(shape), int(found.nfev)
 
@@ -110,15 +110,14 @@ def bottom(matrix: Matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k smallest eigenvalues (k,) of a symmetric matrix and their vectors (n, k); fewer when n is."""
     n = matrix.shape[0]
     k = min(k, n)
-    if issparse(matrix) and n > SMALL and k < n - 1:
+    if is_sparse(matrix) and n > SMALL and k < n - 1:
         values, vectors = eigsh(matrix, k=k, which="SA", v0=np.random.default_rng(0).standard_normal(n))
         order = np.argsort(values)
         return np.asarray(values[order]), np.asarray(vectors[:, order])
-    dense = matrix.toarray() if issparse(matrix) else matrix
-    values, vectors = linalg.eigh(dense, subset_by_index=(0, k - 1))
+    values, vectors = linalg.eigh(dense(matrix), subset_by_index=(0, k - 1))
     return values, vectors
 
 
 def norm(matrix: Matrix) -> float:
     """Frobenius norm, dense or sparse."""
-    return float(np.sqrt((matrix.multiply(matrix)).sum())) if issparse(matrix) else float(np.linalg.norm(matrix))
+    return float(np.sqrt((matrix.multiply(matrix)).sum())) if is_sparse(matrix) else float(np.linalg.norm(matrix))

@@ -153,7 +153,7 @@ def as_factor(X: object, n: int) -> np.ndarray:
     point = np.asarray(X, dtype=float)
     point = point[:, None] if point.ndim == 1 else point
     if point.ndim != 2 or point.shape[0] != n:
-        raise InputError(f"a point must be (n,) or (n, r) with n = {n}, got shape {np.shape(X)}")
+        raise InputError(f"a point must be (n,) or (n, r) with n = {n}, got shape {point.shape}")
     if not np.isfinite(point).all():
         raise InputError("a point must hold finite numbers, got NaN or infinity")
     return point

@@ -8,7 +8,7 @@ Axis letters: m measurements, n side of the matrix, k columns of its factors, t 
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from scipy import sparse
@@ -153,8 +153,8 @@ class VecOperator:
 
     def adjoint(self, weights: np.ndarray) -> Matrix:
         """(m,) -> (n r, n r)."""
-        matrix = self.base.adjoint(weights)
-        if sparse.issparse(matrix):
+        matrix: Matrix = self.base.adjoint(weights)
+        if is_sparse(matrix):
             return sparse.kron(matrix, sparse.eye_array(self.rank), format="csr")
         return np.kron(matrix, np.eye(self.rank))
 
@@ -168,8 +168,8 @@ def as_operator(A: object) -> Operator:
     """
     if isinstance(A, LinearOperator):
         return FunctionOperator(A)
-    if sparse.issparse(A):
-        entries = sparse.coo_array(A)
+    if is_sparse(A):
+        entries: Any = sparse.coo_array(cast(Any, A))
         if entries.shape[0] != entries.shape[1]:
             raise InputError(f"a sparse mask must be square, got shape {entries.shape}")
         return EntryOperator(entries.shape[0], entries.coords[0], entries.coords[1], entries.data)
@@ -226,10 +226,19 @@ def packed(operator: Operator) -> np.ndarray:
     one = np.zeros(operator.m)
     for i in range(operator.m):
         one[i] = 1.0
-        matrix = operator.adjoint(one)
-        rows[i] = np.asarray(matrix.toarray() if sparse.issparse(matrix) else matrix)[upper] * twice
+        rows[i] = dense(operator.adjoint(one))[upper] * twice
         one[i] = 0.0
     return rows
+
+
+def is_sparse(matrix: object) -> bool:
+    """Whether this is a SciPy sparse matrix; a plain truth value, so that types stay as they are."""
+    return bool(sparse.issparse(matrix))
+
+
+def dense(matrix: Matrix) -> np.ndarray:
+    """A matrix as an array."""
+    return np.asarray(matrix.toarray() if is_sparse(matrix) else matrix)
 
 
 def _finite(array: np.ndarray, what: str) -> None:

@@ -21,7 +21,7 @@ from paperworks.papers.lifting.tensor import MEMORY_LIMIT, TensorProblem, drop
 from paperworks.progress import Progress, silent
 
 
-class BurerMonteiro(BaseEstimator):  # type: ignore[misc]
+class BurerMonteiro(BaseEstimator):
     """Local search (L-BFGS) on f(X) = ||A(X X^T) - b||^2 / 2 from random starts: what lifting is compared with.
 
     rank: columns of X; more than the true rank is over-parametrisation in the ordinary sense. n_init: starts, the best is kept.
@@ -155,7 +155,7 @@ class EscapingMatrixSensing(BurerMonteiro):
         return None
 
 
-class LiftedMatrixSensing(BaseEstimator):  # type: ignore[misc]
+class LiftedMatrixSensing(BaseEstimator):
     """The paper's method: descend on the lifted loss f_l from a small start, and drop back to a vector.
 
     order: l; an even one forgets signs and is allowed. rank: of the matrix; the tensor's side is then n rank.
