@@ -118,7 +118,7 @@ def test_infinite_cells_are_outliers_and_empty_columns_are_named() -> None:
 
 
 def test_completion_replaces_what_it_is_asked_to() -> None:
-    seen, truth, wrong = toy.table(60, 60, 2, 0.1, 0.3)
+    seen, truth, _ = toy.table(60, 60, 2, 0.1, 0.3)
     hole = np.isnan(seen)
     only = RobustMatrixCompletion(replace="missing").fit_transform(seen)
     np.testing.assert_array_equal(only[~hole], seen[~hole])
