@@ -43,13 +43,15 @@ class Engine(Protocol):
     def fitted(self) -> list[Any]: ...
 
 
-def choose(classifier: Any, multioutput: bool, labels: str, n_jobs: int | None, seed: int) -> Engine:
+def choose(classifier: Any, multioutput: bool, labels: str, n_jobs: int | None, seed: int, min_leaf: int = 1) -> Engine:
     """The engine for a classifier (None: the default forest). Raises ClassifierError for what is not a classifier."""
     if classifier is None:
         if labels == "below" and multioutput:
-            forest = RandomForestRegressor(100, max_features="sqrt", random_state=seed, n_jobs=n_jobs)
+            forest = RandomForestRegressor(
+                100, max_features="sqrt", min_samples_leaf=min_leaf, random_state=seed, n_jobs=n_jobs
+            )
             return SharedTrees(forest, on_ranks=True)
-        classifier = RandomForestClassifier(100)
+        classifier = RandomForestClassifier(100, min_samples_leaf=min_leaf)
     if isinstance(classifier, type) or not hasattr(classifier, "fit") or not hasattr(classifier, "get_params"):
         raise ClassifierError(f"classifier must be a scikit-learn classifier object, got {classifier!r}")
     if not is_classifier(classifier):

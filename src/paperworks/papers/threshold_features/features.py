@@ -64,6 +64,7 @@ class ThresholdFeatures(TransformerMixin, BaseEstimator):
     both_classes: also append 1 - P, as the authors' code does; redundant.
     monotone: repair rows that do not rise with t, by isotonic regression of each row.
     calibrate: False, 'sigmoid' (also True) or 'isotonic': correct the probabilities by maps learned out of fold.
+    min_samples_leaf: of the default forest (classifier None, labels 'below'): more gives smoother probabilities.
     n_jobs, random_state: as everywhere in scikit-learn; results are the same for any n_jobs.
 
     Attributes
@@ -93,6 +94,7 @@ class ThresholdFeatures(TransformerMixin, BaseEstimator):
         both_classes: bool = False,
         monotone: bool = True,
         calibrate: bool | Literal["sigmoid", "isotonic"] = False,
+        min_samples_leaf: int = 1,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -107,6 +109,7 @@ class ThresholdFeatures(TransformerMixin, BaseEstimator):
         self.both_classes = both_classes
         self.monotone = monotone
         self.calibrate = calibrate
+        self.min_samples_leaf = min_samples_leaf
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -260,7 +263,7 @@ class ThresholdFeatures(TransformerMixin, BaseEstimator):
 
     def _engine(self, seed: int) -> engines.Engine:
         multioutput = self.multioutput and (self.classifier is None or len(self.thresholds_) > 1)
-        return engines.choose(self.classifier, multioutput, self.labels, self.n_jobs, seed)
+        return engines.choose(self.classifier, multioutput, self.labels, self.n_jobs, seed, self.min_samples_leaf)
 
     def _folds(
         self, X: Any, y: np.ndarray, groups: Any, seed: int, check_only: bool = False
