@@ -53,7 +53,12 @@ def test_rank_two_and_completion_of_a_matrix_with_unknown_entries() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"optimizer": "gd"}, {"parametrization": "cp", "cp_rank": 2}, {"parametrization": "cp", "order": 5}],
+    [
+        {},
+        {"optimizer": "gd"},
+        {"parametrization": "cp", "cp_rank": 2},
+        {"parametrization": "cp", "cp_rank": 2, "order": 5},
+    ],
     ids=["adam", "gd", "cp", "cp order 5"],
 )
 def test_lifted_search_at_the_certified_order_finds_the_truth(settings) -> None:

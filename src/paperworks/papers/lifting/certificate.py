@@ -75,11 +75,13 @@ def escape_certificate(
     gradient_tol: float = 1e-5,
     refine: bool = False,
     max_order: int = MAX_ORDER,
+    hessian: bool = True,
 ) -> EscapeCertificate:
     """Examine one point of min ||A(X X^T) - b||^2 / 2.
 
     X (n,) or (n, r); A: measurements, see `as_operator`; b (m,). tol: the loss beside |b|^2 below which the point counts as global;
     gradient_tol: relative gradient up to which it counts as stationary. refine: go to the stationary point beside X first.
+    hessian: compute `hess_min`, the slowest part when n r is in the thousands; else it is infinite.
     Candidates for the direction are the most negative eigenvectors u of G(X) = A*(A(X X^T) - b), for r > 1 times the row vector that
     makes s smallest. That the best of them is nearly always the best of all was measured, not proved.
     Raises InputError when shapes do not fit.
@@ -89,7 +91,7 @@ def escape_certificate(
     problem = BaseProblem(operator, values)
     if refine:
         point = problem.refine(problem.solve(point)[0])
-    return certify(problem, point, tol=tol, gradient_tol=gradient_tol, max_order=max_order)
+    return certify(problem, point, tol=tol, gradient_tol=gradient_tol, max_order=max_order, hessian=hessian)
 
 
 def certify(

@@ -270,17 +270,26 @@ class LiftedMatrixSensing(BaseEstimator):
         eta = 0.1 if isinstance(problem, TensorProblem) else 0.1 * base.energy ** (self.order / 4)
         for _ in range(30):
             for sign in (1.0, -1.0):
-                moved = w.copy()
-                if isinstance(problem, TensorProblem):
-                    moved[0] += sign * eta * problem.lift(direction)
-                else:
-                    V = moved.reshape(problem.terms, problem.n)
-                    weakest = int(np.argmin(np.linalg.norm(V, axis=1)))
-                    V[weakest] = sign * eta ** (1 / self.order) * direction
-                if float(problem.value_and_gradient(moved)[0][0]) < loss * (1 - 1e-9):
-                    return moved
+                tried = (
+                    [w + sign * eta * problem.lift(direction)]
+                    if isinstance(problem, TensorProblem)
+                    else _with_term(problem, w, X.ravel(), sign * eta ** (1 / self.order) * direction)
+                )
+                for moved in tried:
+                    if float(problem.value_and_gradient(moved)[0][0]) < loss * (1 - 1e-9):
+                        return moved
             eta /= 2
         return None
+
+
+def _with_term(problem: CPProblem, w: np.ndarray, x: np.ndarray, term: np.ndarray) -> list[np.ndarray]:
+    """Sums of powers near w (1, R n) that hold `term` too: in place of the weakest component, and with all others merged into x."""
+    V = w.reshape(problem.terms, problem.n)
+    replaced, merged = V.copy(), np.zeros_like(V)
+    replaced[int(np.argmin(np.linalg.norm(V, axis=1)))] = term
+    merged[0] = x
+    merged[-1] = term
+    return [replaced.reshape(1, -1), merged.reshape(1, -1)]
 
 
 def _problem(A: object, b: object, rank: int) -> BaseProblem:
