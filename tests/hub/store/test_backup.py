@@ -123,6 +123,7 @@ def test_a_zip_that_is_no_backup_changes_nothing(
     bad = rewritten(saved, tmp_path / "bad.zip", change, honest)
     remember(hub, "after")
     hub.close()
+    (hub.home / "serve.lock").touch()  # a lock file stays behind, empty
     before = sorted(path.name for path in hub.home.iterdir())
     with pytest.raises(InputError, match=said):
         restore(bad, hub.home, NOW)

@@ -1,4 +1,4 @@
-"""One server a folder, one intake a source: lock files under `locks/`. The system lets go of them when a process dies."""
+"""One server a folder (`serve.lock`), one intake a source (under `locks/`): lock files. The system lets go of them when a process dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from paperworks.errors import StoreError
 def serving(home: Path) -> Iterator[None]:
     """Hold the folder for one server. Raises StoreError that names the process which holds it already."""
     with _held(
-        home / "locks" / "serve.lock",
+        home / "serve.lock",
         f"another paperworks serves the folder {home} already{{who}}; stop that one, or choose another folder with --home",
     ):
         yield
