@@ -68,11 +68,11 @@ def test_each_kind_finds_its_papers_with_its_reason(town: Town) -> None:
     town.beat()
     got = {str(mail["To"])[0]: (papers_in(mail), part(mail, "plain")) for mail in town.digests()}
     assert sorted(got["a"][0]) == ["2608.10001", "2608.10005"]
-    assert "Why: new in q-bio.NC" in got["a"][1]
+    assert "   New in q-bio.NC\n" in got["a"][1]
     assert got["b"][0] == ["2608.10001"]
-    assert "new by clara SCHUMANN" in got["b"][1]
+    assert "New by clara SCHUMANN" in got["b"][1]
     assert got["c"][0] == ["2608.10004"]
-    assert "number 1 today; heat" in got["c"][1]
+    assert "Number 1 today. Heat" in got["c"][1]
     assert sorted(got["d"][0]) == ["2608.10001", "2608.10002"]
 
 

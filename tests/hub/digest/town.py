@@ -122,7 +122,7 @@ def read(path: Path) -> EmailMessage:
 def part(mail: EmailMessage, kind: str) -> str:
     body = mail.get_body(preferencelist=(kind,))
     assert body is not None
-    return str(body.get_content())
+    return str(body.get_content()).replace("\r\n", "\n")
 
 
 def ticket_of(mail: EmailMessage) -> str:

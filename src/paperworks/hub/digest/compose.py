@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, func, literal_column, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from paperworks.hub.digest.plan import WEEKDAYS, Reach, day_in_words
@@ -34,12 +34,13 @@ from paperworks.hub.views import Window
 MOST = 20  # papers in one mail
 YOUNG_DAYS = 30
 LOOKED_AT = 400  # candidates of one subscription
+SEARCHED = 2 * MOST  # of one that searches, where each costs an explanation
 WINDOWS: dict[str, str] = {"day": "today", "week": "this week", "month": "this month"}
 
 _DAY: Any = literal_column(PAPER_DAY.replace("announced", "paper.announced").replace("first_seen", "paper.first_seen"))
 
-# (session, query, first day that may be announced, how many) -> (paper id, reason), best first
-Searcher = Callable[[Session, str, str, int], Sequence[tuple[int, str]]]
+# (session, query, moment since which a paper came in, how many) -> (paper id, reason), best first
+Searcher = Callable[[Session, str, datetime, int], Sequence[tuple[int, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,9 @@ class Finder:
             return _topic(session, spec["categories"], reach)
         if kind == "author":
             return _author(session, spec["author"], spec["name"], reach)
-        hits = list(self.search(session, spec["query"], reach.announced.isoformat(), LOOKED_AT))
-        arrived: set[int] = set()
-        for start in range(0, len(hits), LOOKED_AT):
-            ids = [paper_id for paper_id, _ in hits[start : start + LOOKED_AT]]
-            arrived.update(session.scalars(select(Paper.id).where(Paper.id.in_(ids), *_is_news(reach))))
+        hits = self.search(session, spec["query"], reach.arrived, SEARCHED)
+        news = select(Paper.id).where(Paper.id.in_([paper_id for paper_id, _ in hits]), *_is_news(reach))
+        arrived = set(session.scalars(news))
         return [Found(paper_id, reason) for paper_id, reason in hits if paper_id in arrived]
 
 
@@ -190,7 +189,7 @@ def _author(session: Session, key: str, name: str, reach: Reach) -> list[Found]:
 
 def taken(session: Session, subscriber_id: int, digest_id: int | None) -> set[int]:
     """Papers that this subscriber has been sent, or that stand in another mail on its way."""
-    seen = set(session.scalars(select(Seen.paper_id).where(Seen.subscriber_id == subscriber_id)))
+    seen = select(Seen.paper_id).where(Seen.subscriber_id == subscriber_id)
     on_the_way = (
         select(DigestItem.paper_id)
         .join(Digest, Digest.id == DigestItem.digest_id)
@@ -200,7 +199,7 @@ def taken(session: Session, subscriber_id: int, digest_id: int | None) -> set[in
             Digest.state.in_(("planned", "sending", "unsure")),
         )
     )
-    return seen | set(session.scalars(on_the_way))
+    return {row[0] for row in session.execute(union_all(seen, on_the_way))}
 
 
 def stored(session: Session, digest_id: int) -> list[Item]:

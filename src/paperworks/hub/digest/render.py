@@ -7,6 +7,7 @@ no script, no address but the hub's own and no link that counts who presses it.
 
 from __future__ import annotations
 
+import binascii
 import re
 import textwrap
 import unicodedata
@@ -86,7 +87,7 @@ def paper_line(card: PaperCard, base_url: str) -> PaperLine:
         url=url,
         authors=authors,
         excerpt=excerpt,
-        heat=_cut(one_line(card.heat.sentence), SHORT) if card.heat else "",
+        heat=_cut(capital(one_line(card.heat.sentence)), SHORT) if card.heat else "",
         runs_here=runs_here,
         use=_cut(one_line(card.use), SHORT) if runs_here else "",
         verdicts=_verdicts(card) if runs_here else "",
@@ -104,7 +105,10 @@ def sections_of(view: DigestView) -> tuple[Section, ...]:
         lines = []
         for card, reason in zip(section.cards, section.reasons, strict=True):
             number += 1
-            lines.append(replace(paper_line(card, view.base_url), number=number, reason=_cut(one_line(reason), SHORT)))
+            said = _cut(capital(one_line(reason)), SHORT)
+            if said == section.title:  # the heading has said it
+                said = ""
+            lines.append(replace(paper_line(card, view.base_url), number=number, reason=said))
         made.append(Section(_cut(one_line(tex_to_unicode(section.title)), SHORT), tuple(lines)))
     return tuple(made)
 
@@ -127,7 +131,7 @@ def render(view: DigestView) -> Parts:
 
 def render_confirmation(hub_name: str, wish: str, confirm_url: str, never_url: str, days: int) -> Parts:
     """The mail that asks whether a subscription is wanted."""
-    context = {"hub_name": hub_name, "wish": one_line(tex_to_unicode(wish)), "confirm_url": confirm_url}
+    context = {"hub_name": hub_name, "wish": capital(one_line(wish)), "confirm_url": confirm_url}
     context |= {"never_url": never_url, "days": str(days)}
     text = _template("confirm.txt").render(context)
     html = _template("confirm.html").render(context)
@@ -165,10 +169,21 @@ def message(
         else:
             mail["List-Unsubscribe"] = by_mail
         mail["Precedence"] = "bulk"
-    mail.set_content(parts.text, cte="quoted-printable")
-    mail.add_alternative(parts.html, subtype="html", cte="quoted-printable")
+    mail["MIME-Version"] = "1.0"
+    mail["Content-Type"] = "multipart/alternative"
     mail.set_boundary(f"=_{message_id.strip('<>').partition('@')[0][:48]}")  # so that the same mail has the same bytes
+    mail.attach(_part(parts.text, "plain"))
+    mail.attach(_part(parts.html, "html"))
     return mail
+
+
+def _part(text: str, subtype: str) -> EmailMessage:
+    """What `set_content(..., cte="quoted-printable")` makes, by the C encoder: a mail has sixty kilobytes of it."""
+    part = EmailMessage(policy=SMTP)
+    part["Content-Type"] = f'text/{subtype}; charset="utf-8"'
+    part["Content-Transfer-Encoding"] = "quoted-printable"
+    part.set_payload(binascii.b2a_qp(text.encode("utf-8", "replace"), istext=True).decode("ascii"))
+    return part
 
 
 def wire_bytes(mail: EmailMessage) -> bytes:
@@ -212,6 +227,7 @@ def one_click(url: str) -> bool:
     return parts.scheme == "https" or parts.hostname in _LOOPBACK
 
 
+@lru_cache(maxsize=16384)
 def one_line(text: str) -> str:
     """Text that cannot leave its line: controls, line separators and marks of direction become spaces.
 
@@ -233,11 +249,20 @@ def header_text(text: str) -> str:
     return one_line(text).replace("=?", "= ?")
 
 
+def capital(text: str) -> str:
+    """
+    >>> capital("new in cs.LG")
+    'New in cs.LG'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def tidy(text: str) -> str:
     """A text part with no more than one empty line in a row and none at its ends."""
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip() + "\n"
 
 
+@lru_cache(maxsize=16384)
 def filled(text: str, indent: int = 0, width: int = 72) -> str:
     """Text in lines of at most `width`; words longer than that (addresses) stay whole."""
     lines = textwrap.wrap(text, width - indent, break_long_words=False, break_on_hyphens=False)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -34,6 +34,8 @@ LEASE = timedelta(minutes=10)
 RETRIES = (timedelta(hours=2), timedelta(hours=4))  # three tries over six hours
 MOST_ATTEMPTS = 10  # a mail that takes the process down with it each time is given up in the end
 Outcome = Literal["sent", "empty", "failed", "later"]
+
+PLAIN = {"synchronize_session": False}  # nothing else is loaded in that session
 
 # Where a test can kill the process; see hub/crash.py.
 CRASH_POINTS = (
@@ -99,10 +101,10 @@ def plan(session: Session, rows: Iterable[tuple[int, str, str]]) -> int:
     ]
     if not values:
         return 0
-    insert: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    insert_here: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     planned = 0
     for start in range(0, len(values), 500):
-        statement = insert(Digest).values(values[start : start + 500]).on_conflict_do_nothing()
+        statement = insert_here(Digest).values(values[start : start + 500]).on_conflict_do_nothing()
         planned += max(0, session.execute(statement).rowcount)  # type: ignore[attr-defined]
     return planned
 
@@ -161,7 +163,7 @@ def send_one(
     ticket = tickets.derive(secret, "unsubscribe", taken.subscriber_id)
     try:
         with db.read() as session:
-            items = compose.stored(session, taken.digest_id)
+            items = compose.stored(session, taken.digest_id) if taken.attempt > 1 else []
             chosen_before = bool(items)
             if not chosen_before:
                 items = writer.choose(session, taken)
@@ -172,22 +174,19 @@ def send_one(
     crash.point("digest.after-render")
     if letter is None:
         return _finish(db, taken, "empty", clock())
+    ended = False
     with db.write() as session:
-        row = session.get(Digest, taken.digest_id)
-        if row is None or row.attempts != taken.attempt or row.state not in ("sending", "unsure"):
-            return "later"  # our lease ran out and somebody else has it
-        if not may_be_written_to(session, row.subscriber_id):
-            row.state, row.claimed_until, row.error = "empty", None, "the subscription ended before the mail left"
-            return "empty"
-        if not chosen_before:
-            session.add_all(
-                DigestItem(
-                    digest_id=row.id, rank=rank, paper_id=item.paper_id, section=item.section, reason=item.reason
-                )
-                for rank, item in enumerate(items, start=1)
-            )
-        tickets.durable(session, secret, "unsubscribe", taken.subscriber_id, clock())
-        row.handing_over = True
+        if not may_be_written_to(session, taken.subscriber_id, taken.email):
+            ended = True
+        else:
+            marked = update(Digest).where(*_ours(taken)).values(handing_over=True)
+            if not session.execute(marked, execution_options=PLAIN).rowcount:  # type: ignore[attr-defined]
+                return "later"  # our lease ran out and somebody else has it
+            if not chosen_before and items:
+                session.execute(insert(DigestItem), _rows(taken.digest_id, items))
+            tickets.durable(session, secret, "unsubscribe", taken.subscriber_id, clock())
+    if ended:
+        return _finish(db, taken, "empty", clock(), "the subscription ended before the mail left")
     crash.point("digest.before-hand-over")
     try:
         transport.hand_over(letter)
@@ -206,33 +205,47 @@ def send_one(
     return outcome
 
 
-def may_be_written_to(session: Session, subscriber_id: int) -> bool:
+def may_be_written_to(session: Session, subscriber_id: int, email: str) -> bool:
     """Confirmed, and not suppressed."""
-    subscriber = session.get(Subscriber, subscriber_id)
-    return subscriber is not None and subscriber.state == "confirmed" and not is_suppressed(session, subscriber.email)
+    suppressed = select(Suppression.email_hash).where(Suppression.email_hash == addresses.address_hash(email)).exists()
+    confirmed = select(Subscriber.id).where(
+        Subscriber.id == subscriber_id, Subscriber.state == "confirmed", ~suppressed
+    )
+    return session.scalar(confirmed) is not None
 
 
 def is_suppressed(session: Session, email: str) -> bool:
     return session.get(Suppression, addresses.address_hash(email)) is not None
 
 
+def _ours(taken: Claim) -> tuple[Any, ...]:
+    """The row, as long as nobody has taken it since."""
+    return Digest.id == taken.digest_id, Digest.attempts == taken.attempt, Digest.state.in_(("sending", "unsure"))
+
+
+def _rows(digest_id: int, items: list[Item]) -> list[dict[str, Any]]:
+    return [
+        {"digest_id": digest_id, "rank": n, "paper_id": item.paper_id, "section": item.section, "reason": item.reason}
+        for n, item in enumerate(items, start=1)
+    ]
+
+
 def _finish(
     db: Database, taken: Claim, state: Literal["sent", "empty", "failed"], now: datetime, error: str = ""
 ) -> Outcome:
+    values = {"state": state, "handing_over": False, "claimed_until": None, "error": error[:500]}
+    if state == "sent":
+        values["sent"] = utc_text(now)
     with db.write() as session:
-        row = session.get(Digest, taken.digest_id)
-        if row is None or row.attempts != taken.attempt:
+        if not session.execute(update(Digest).where(*_ours(taken)).values(values), execution_options=PLAIN).rowcount:  # type: ignore[attr-defined]
             return "later"
-        row.state, row.handing_over, row.claimed_until, row.error = state, False, None, error[:500]
         if state == "sent":
-            row.sent = utc_text(now)
-            known = set(session.scalars(select(Seen.paper_id).where(Seen.subscriber_id == row.subscriber_id)))
-            ids = session.scalars(select(DigestItem.paper_id).where(DigestItem.digest_id == row.id))
-            session.add_all(
-                Seen(subscriber_id=row.subscriber_id, paper_id=paper_id, digest_id=row.id)
-                for paper_id in dict.fromkeys(ids)
-                if paper_id not in known
+            known = select(Seen.paper_id).where(Seen.subscriber_id == taken.subscriber_id)
+            new = select(literal(taken.subscriber_id), DigestItem.paper_id, literal(taken.digest_id)).where(
+                DigestItem.digest_id == taken.digest_id, DigestItem.paper_id.not_in(known)
             )
+            columns = ["subscriber_id", "paper_id", "digest_id"]
+            session.execute(insert(Seen).from_select(columns, new.distinct()))
     return state
 
 

@@ -87,7 +87,7 @@ def derive(secret: bytes, purpose: str, subject: int) -> str:
 def durable(session: Session, secret: bytes, purpose: str, subject: int, now: datetime) -> str:
     """The durable ticket, known to the database from now on. Needs a writing session."""
     ticket = derive(secret, purpose, subject)
-    if session.get(Ticket, hash_of(ticket)) is None:
+    if session.scalar(select(Ticket.subject).where(Ticket.secret_hash == hash_of(ticket))) is None:
         session.add(
             Ticket(
                 secret_hash=hash_of(ticket),

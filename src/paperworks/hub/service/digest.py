@@ -178,7 +178,7 @@ def _periods(session: Session, now: datetime, subscriber_id: int | None = None) 
 
 
 def _searcher(hub: Hub) -> compose.Searcher:
-    def search(session: Session, query: str, since: str, limit: int) -> list[tuple[int, str]]:
+    def search(session: Session, query: str, since: datetime, limit: int) -> list[tuple[int, str]]:
         from paperworks.hub.service import search as service
 
         hits = service.ids_for_query(hub, session, query, since=since, limit=limit)
@@ -223,7 +223,7 @@ class _Writer:
         confirmed = parse_utc(subscriber.confirmed or subscriber.created)
         held = {row.id: row for row in _active(session, subscriber.id)}
         turns = [Turn(row.id, row.cadence, row.hour, row.weekday) for row in held.values()]
-        if not every_turn:
+        if not every_turn and any(turn.cadence == "weekly" for turn in turns):
             noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
             periods = _periods(session, noon, subscriber.id)[subscriber.id]
             turns = turns_of(day, turns, where, confirmed, periods)
@@ -357,4 +357,4 @@ def _parsed(raw: bytes) -> EmailMessage:
 
 def _body(mail: EmailMessage, kind: Literal["plain", "html"]) -> str:
     part = mail.get_body(preferencelist=(kind,))
-    return str(part.get_content()) if part is not None else ""
+    return str(part.get_content()).replace("\r\n", "\n") if part is not None else ""
