@@ -1,4 +1,4 @@
-"""The thread that does what is due: sources and digests at their hour, and the search index when papers have come in.
+"""The thread that does what is due: sources and digests at their hour, the search index when papers have come in, a backup a day.
 
 One beat every half minute. A step that fails is logged and tried again at the next beat; it stops no other.
 """
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 BEAT_S = 30.0
 FIRST_BEAT_S = 2.0  # the first page comes first
 REINDEX_EVERY_S = 600.0
+BACKUP_EVERY_S = 3600.0  # looks whether today's is there
 
 
 class ClockThread(threading.Thread):
@@ -76,8 +77,15 @@ def reindex(hub: Hub) -> None:
     search.reindex(hub, silent)
 
 
+def back_up(hub: Hub) -> None:
+    from paperworks.hub.store import backup
+
+    backup.nightly(hub.db, hub.home, hub.now())
+
+
 STEPS: tuple[tuple[str, float, Callable[[Hub], object]], ...] = (
     ("intake", 60.0, take_in),
     ("digests", 0.0, send_digests),
     ("reindex", REINDEX_EVERY_S, reindex),
+    ("backup", BACKUP_EVERY_S, back_up),
 )
