@@ -76,7 +76,7 @@ class MatrixSensing(RegressorMixin, BaseEstimator):
         max_rounds: int = 8,
         huber: float = 0.0,
         early_stopping: int | None = None,
-        random_state: int | None = None,
+        random_state: int | None = 0,
         verbose: int = 0,
         callback: Callable[..., bool | None] | None = None,
         checkpoint: str | Path | None = None,

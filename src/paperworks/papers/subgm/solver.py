@@ -27,7 +27,7 @@ from paperworks.papers.subgm import kernels
 from paperworks.papers.subgm.geometry import Factors, Geometry
 from paperworks.papers.subgm.operators import DenseOperator, EntryOperator, Operator, as_operator
 from paperworks.papers.subgm.rank import candidates, read_rank
-from paperworks.papers.subgm.steps import DECAY, POLISH, Schedule, Step, checked
+from paperworks.papers.subgm.steps import DECAY, ESCAPE, POLISH, Schedule, Step, checked
 from paperworks.progress import Progress, silent
 
 HISTORY = ("loss", "size", "q_norm", "eta", "phase")
@@ -45,6 +45,7 @@ class SubGMResult:
     U (d, k): left factor; V (e, k): right factor, the same array for a symmetric matrix; `matrix` is U V^T (d, e).
     rank: as read off the spectrum; gap: ratio of the singular values on its two sides; singular_values (search rank,) before truncation.
     history: arrays of the same length, one value a step: loss, size (||X||_F), q_norm, eta, phase (0 escape, 1 decay, 2 polish).
+    With the polish, first steps that have a closed form are taken at once and not listed.
     status: 0 settled, 1 out of steps, 2 a direction is still missing, 3 held-out residuals contradict, 4 nothing to recover.
     held_out_ratio: 10 % quantile of the absolute residuals held out over that of the others (NaN without a hold-out).
     residuals (m,): y - <A, X>, in units of y, infinite where y was.
@@ -129,7 +130,7 @@ def subgm(
     early_stopping: int | None = None,
     f_star: float = 0.0,
     norm_passes: int = 1,
-    random_state: int | None = None,
+    random_state: int | None = 0,
     callback: Callable[[int, Factors, Mapping[str, float]], bool | None] | None = None,
     progress: Progress = silent,
     checkpoint: str | Path | None = None,
@@ -158,6 +159,7 @@ def subgm(
     holdout : fraction of measurements kept out, for `held_out_ratio` and `early_stopping`
     early_stopping : end a round after so many steps without a smaller held-out median residual, and take the best point
     f_star : mean absolute residual of the truth, for "polyak"
+    random_state : seeds the hold-out, random starts and the signs of the self-check; fixed by default, so that a run repeats
     norm_passes : power iterations a step for ||Q||, each from the last step's vector
     callback : called as callback(t, (left, right), {"loss", "eta", "size"}) in units of normalised y; True stops the run
     checkpoint : .npz file, written every `checkpoint_every` steps; a file of the same problem is resumed, to the same bits
@@ -177,6 +179,8 @@ def subgm(
         raise InputError(f"holdout is a fraction from 0 to 0.9, got {holdout}")
     if early_stopping is not None and holdout == 0:
         raise InputError("early_stopping looks at held-out measurements; pass holdout=0.1 too")
+    if checkpoint is not None and random_state is None:
+        raise InputError("a run with a checkpoint must repeat; give random_state a number")
     if huber < 0 or max_iter < 1:
         raise InputError(f"huber must not be negative and max_iter at least 1, got {huber} and {max_iter}")
     operator = as_operator(operator, psd=bool(psd))
@@ -223,7 +227,11 @@ def subgm(
     with threadpool_limits(1, "blas") if threads else nullcontext():
         noise = run.chance(rng) if step == "auto" else 0.0
         schedule = Schedule(step, eta0, rho, patience, eta_end=tol)
-        factors = run.start(init, alpha, k, rng)
+        run.prune = (
+            step == "auto" and polish and k > 40
+        )  # small factors cost nothing, and a spectrum in full is good to have
+        jump = eta0 if step == "auto" and polish else 0.0
+        factors = run.start(init, alpha, k, rng, jump)
         if run.checkpoint is not None:
             run.mark(repr((k, n_components, psd, step, alpha, eta0, rho, patience, max_iter, tol, huber, holdout)))
             schedule, factors = run.resume(schedule, factors)
@@ -251,6 +259,7 @@ class _Run:
     round: int = 0
     in_round: int = 0
     stopped: bool = False
+    prune: bool = False
     history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
 
     def __post_init__(self) -> None:
@@ -270,8 +279,12 @@ class _Run:
         total = kernels.signs(predicted, self.y, keep, self.huber, self.signs)
         return total / max(1, int(keep.sum())), self.mean(self.signs, keep), predicted
 
-    def start(self, init: Any, alpha: float, k: int, rng: np.random.Generator) -> Factors:
-        """The first factors; see `init` of `subgm`."""
+    def start(self, init: Any, alpha: float, k: int, rng: np.random.Generator, jump: float = 0.0) -> Factors:
+        """The first factors; see `init` of `subgm`. With jump > 0, those after many steps of that length.
+
+        While X is far smaller than y no sign changes, Q stays -C, and step after step multiplies column i by 1 + eta lambda_i / lambda_1:
+        the first steps have a closed form. It is used until U reaches 1e-3.
+        """
         d, e = self.operator.shape
         if not isinstance(init, str):
             arrays = init if isinstance(init, tuple) else (init,)
@@ -295,6 +308,11 @@ class _Run:
         if length == 0.0:  # the signs point away from every positive semidefinite matrix
             return self.geometry.pair(alpha * rng.standard_normal((d, k)), alpha * rng.standard_normal((e, k)))
         left, right = self.geometry.balanced(values / length, u, v)
+        reached = alpha * np.sqrt(values[0] / length)
+        if jump > 0 and reached < 1e-3 and not self.operator.positive and not self.huber:
+            steps = int(np.log(1e-3 / reached) / np.log1p(jump))
+            growth = (1 + jump * values / values[0]) ** steps
+            left, right = left * growth, right * growth
         return self.geometry.pair(alpha * left, alpha * right)
 
     def chance(self, rng: np.random.Generator) -> float:
@@ -316,9 +334,14 @@ class _Run:
         main = not precondition
         while not main or self.in_round < self.max_iter:
             size = self.geometry.size(factors)
+            before = schedule.phase
             eta = schedule.next(size)
             if eta is None:
                 break
+            if self.prune and before == ESCAPE and schedule.phase == DECAY and factors[0].shape[1] > 8:
+                # growth has ended: columns that are still next to nothing would be cut at the end, and cost until then
+                values = self.geometry.spectrum(factors)[0]
+                factors = self.truncated(factors, max(2, int((values > 1e-5 * values[0]).sum()) + 2))
             loss, Q, predicted = self.gradient(factors, keep)
             length, self.vector = self.geometry.norm(Q, self.vector, self.norm_passes)
             if length == 0.0:

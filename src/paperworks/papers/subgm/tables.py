@@ -46,7 +46,7 @@ class _RobustTable(TransformerMixin, BaseEstimator):
         max_rounds: int = 8,
         huber: float = 0.0,
         outlier_level: float = 0.01,
-        random_state: int | None = None,
+        random_state: int | None = 0,
         verbose: int = 0,
         callback: Callable[..., bool | None] | None = None,
         checkpoint: str | Path | None = None,
@@ -198,7 +198,7 @@ class RobustPCA(ClassNamePrefixFeaturesOutMixin, _RobustTable):
         As in `subgm`; `huber` is in the units of the cells.
     outlier_level : float, default 0.01
         Share of wrong accusations in `outlier_mask_` (false discovery rate, errors of the good cells taken as Gaussian).
-    random_state : int, default None
+    random_state : int, default 0
         Seeds the random signs of the self-check.
     verbose : int, default 0
         Above 0, progress goes to the log.
@@ -282,7 +282,7 @@ class RobustMatrixCompletion(OneToOneFeatureMixin, _RobustTable):
         max_rounds: int = 8,
         huber: float = 0.0,
         outlier_level: float = 0.01,
-        random_state: int | None = None,
+        random_state: int | None = 0,
         verbose: int = 0,
         callback: Callable[..., bool | None] | None = None,
         checkpoint: str | Path | None = None,
