@@ -60,6 +60,10 @@ class TensorProblem:
 
     def value_and_gradient(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """f_l (B,) and its gradient (B, n^l) at points (B, n^l)."""
+        if self._diagonal is not None:
+            columns = np.ascontiguousarray(w.T)
+            loss, gradient = _of_entries(columns, self._left, self._right, self._diagonal, self._target)
+            return loss + self.constant, np.ascontiguousarray(gradient.T)
         P = _products(w, w, self._left, self._right)
         image = self._applied(P)
         loss = ((image / 2 - self._target) * P).sum(axis=1) + self.constant
@@ -203,29 +207,83 @@ def _pairs(n: int, order: int) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(tables[0]).astype(np.int32), np.ascontiguousarray(tables[1]).astype(np.int32)
 
 
-@numba.njit(cache=True)
 def _products(v: np.ndarray, w: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The part of v x w that is symmetric within every pair of modes, (B, N), (B, N) -> (B, T)."""
-    out = np.zeros((v.shape[0], left.shape[1]))
-    half = 0.5 / left.shape[0]
-    for k in range(v.shape[0]):
-        for s in range(left.shape[0]):
-            for c in range(left.shape[1]):
-                a, b = left[s, c], right[s, c]
-                out[k, c] += half * (v[k, a] * w[k, b] + v[k, b] * w[k, a])
-    return out
+    if v is w:
+        return np.ascontiguousarray(_square(np.ascontiguousarray(w.T), left, right).T)
+    return np.ascontiguousarray(_product(np.ascontiguousarray(v.T), np.ascontiguousarray(w.T), left, right).T)
 
 
-@numba.njit(cache=True)
 def _scattered(R: np.ndarray, w: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The symmetric map of R applied to w, (B, T), (B, N) -> (B, N): half the gradient of <R, P(w, w)>."""
+    return np.ascontiguousarray(_scatter(np.ascontiguousarray(R.T), np.ascontiguousarray(w.T), left, right).T)
+
+
+# the compiled loops have the points last, so that the innermost loop runs over neighbours in memory
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _square(w: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    out = np.zeros((left.shape[1], w.shape[1]))
+    part = 1.0 / left.shape[0]
+    for c in range(left.shape[1]):
+        for s in range(left.shape[0]):
+            a, b = left[s, c], right[s, c]
+            for k in range(w.shape[1]):
+                out[c, k] += w[a, k] * w[b, k]
+        for k in range(w.shape[1]):
+            out[c, k] *= part
+    return out
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _product(v: np.ndarray, w: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    out = np.zeros((left.shape[1], w.shape[1]))
+    half = 0.5 / left.shape[0]
+    for c in range(left.shape[1]):
+        for s in range(left.shape[0]):
+            a, b = left[s, c], right[s, c]
+            for k in range(w.shape[1]):
+                out[c, k] += half * (v[a, k] * w[b, k] + v[b, k] * w[a, k])
+    return out
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _scatter(R: np.ndarray, w: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     out = np.zeros(w.shape)
     half = 0.5 / left.shape[0]
-    for k in range(w.shape[0]):
+    for c in range(left.shape[1]):
         for s in range(left.shape[0]):
-            for c in range(left.shape[1]):
-                a, b = left[s, c], right[s, c]
-                value = half * R[k, c]
-                out[k, a] += value * w[k, b]
-                out[k, b] += value * w[k, a]
+            a, b = left[s, c], right[s, c]
+            for k in range(w.shape[1]):
+                out[a, k] += half * R[c, k] * w[b, k]
+            for k in range(w.shape[1]):  # a loop of its own: a may be b
+                out[b, k] += half * R[c, k] * w[a, k]
     return out
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _of_entries(
+    w: np.ndarray, left: np.ndarray, right: np.ndarray, diagonal: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Loss without its constant (B,) and gradient (N, B) when G is diagonal, in one pass that stores no P."""
+    count = w.shape[1]
+    loss, out, P = np.zeros(count), np.zeros(w.shape), np.empty(count)
+    part = 1.0 / left.shape[0]
+    for c in range(left.shape[1]):
+        P[:] = 0.0
+        for s in range(left.shape[0]):
+            a, b = left[s, c], right[s, c]
+            for k in range(count):
+                P[k] += w[a, k] * w[b, k]
+        for k in range(count):
+            value = part * P[k]
+            loss[k] += (diagonal[c] * value / 2 - target[c]) * value
+            P[k] = part * (diagonal[c] * value - target[c])
+        for s in range(left.shape[0]):
+            a, b = left[s, c], right[s, c]
+            for k in range(count):
+                out[a, k] += P[k] * w[b, k]
+            for k in range(count):
+                out[b, k] += P[k] * w[a, k]
+    return loss, out
