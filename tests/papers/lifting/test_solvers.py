@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.sparse.linalg import LinearOperator
 from sklearn.base import clone
 
 from paperworks.errors import InputError
@@ -38,6 +39,19 @@ def test_a_start_at_zero_becomes_the_spectral_start() -> None:
     found = EscapingMatrixSensing().fit(A, b, start=np.zeros(8))
     assert found.hops_ >= 1
     np.testing.assert_allclose(found.matrix_, truth @ truth.T, atol=1e-4)
+
+
+def test_phase_retrieval_and_a_users_own_operator() -> None:
+    rng = np.random.default_rng(4)
+    vectors, z = rng.standard_normal((40, 6)) / 3, rng.standard_normal(6)
+    b = (vectors @ z) ** 2
+    flat = np.einsum("mi,mj->mij", vectors, vectors).reshape(40, -1)
+    product = LinearOperator((40, 36), matvec=lambda v: flat @ v, rmatvec=lambda v: flat.T @ v)
+    for A in (vectors, product):
+        found = EscapingMatrixSensing(n_init=3, random_state=0).fit(A, b)
+        np.testing.assert_allclose(found.matrix_, np.outer(z, z), atol=1e-3)
+    lifted = LiftedMatrixSensing(3, random_state=0, max_iter=300).fit(vectors[:, :3], (vectors[:, :3] @ z[:3]) ** 2)
+    np.testing.assert_allclose(lifted.matrix_, np.outer(z[:3], z[:3]), atol=1e-3)
 
 
 def test_rank_two_and_completion_of_a_matrix_with_unknown_entries() -> None:
