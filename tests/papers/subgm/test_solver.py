@@ -138,8 +138,8 @@ def test_noise_everywhere_leads_near_the_truth_below_its_loss() -> None:
 def test_huber_helps_with_noise_on_top_of_outliers() -> None:
     """Between sign and size: for Gaussian noise the mean is a better estimate than the median by up to sqrt(pi/2)."""
     plain, huber = [], []
-    for seed in range(6):
-        problem = toy.sensing(d=10, rank=1, m=600, corrupt=0.1, noise=0.5, seed=seed)
+    for seed in range(4):
+        problem = toy.sensing(d=8, rank=1, m=400, corrupt=0.1, noise=0.5, seed=seed)
         plain.append(problem.error(subgm(problem.operator, problem.y).matrix))
         huber.append(problem.error(subgm(problem.operator, problem.y, huber=0.6).matrix))
     assert np.mean(huber) < np.mean(plain)
@@ -153,8 +153,6 @@ def test_early_stopping_ends_sooner_and_keeps_the_best_point() -> None:
         early_stopping=100,
     )  # fmt: skip
     assert short.n_iter < long.n_iter == 1500
-    held = short.residuals[np.setdiff1d(np.arange(300), [])]
-    assert np.isfinite(held).all()
     assert problem.error(short.matrix) < problem.error(long.matrix)
 
 

@@ -330,7 +330,7 @@ class _Run:
         """One round of steps, until the schedule ends it or the steps run out."""
         keep = self.keep if keep is None else keep
         watched = ~keep if self.early_stopping is not None and not keep.all() else None
-        best, best_factors, since = np.inf, factors, 0
+        best, best_factors, since, peak = np.inf, factors, 0, 0.0
         main = not precondition
         while not main or self.in_round < self.max_iter:
             size = self.geometry.size(factors)
@@ -374,6 +374,8 @@ class _Run:
                 best, best_factors, since = (
                     (error, factors, 0) if error < 0.999 * best else (best, best_factors, since + 1)
                 )
+                if size > schedule.growth * peak:  # nearly zero predicts nothing yet: growth is no reason to stop
+                    peak, since = size, 0
                 if since >= (self.early_stopping or 0) and schedule.phase == DECAY:
                     return best_factors
             if main and self.checkpoint is not None and t % self.checkpoint_every == 0:
