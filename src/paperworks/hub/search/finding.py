@@ -12,27 +12,22 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from sqlalchemy import text as sql
 from sqlalchemy.orm import Session
 
 from paperworks.hub.search import words as by_words
+from paperworks.hub.search.columns import Columns, ColumnsReader, numbers
 from paperworks.hub.search.embed import SvdEmbedder
 from paperworks.hub.search.fuse import fuse
 from paperworks.hub.search.query import Filter, Query
 from paperworks.hub.search.vectors import VectorIndex
 from paperworks.hub.search.words import Frequencies, Plan, Stemmer
-from paperworks.hub.store.models import PAPER_DAY
-from paperworks.hub.store.votes import hottest
 
 DEPTH = 200  # that words and meaning give each
 CAP = 10_000  # results that are counted, paged through and looked at for facets
 PARALLEL_FROM = 20_000  # vectors; below, a second thread costs more than it saves
 
-_DAY = PAPER_DAY.replace("announced", "p.announced").replace("first_seen", "p.first_seen")
-_PUBLISHED = f"coalesce(p.published, {_DAY})"
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="meaning")
 
 
@@ -47,129 +42,30 @@ class Facts:
 
 
 @dataclass
-class Allowed:
-    """A set of papers as SQL that selects their ids; `sql` '' means all."""
-
-    sql: str = ""
-    values: dict[str, Any] = field(default_factory=dict)
-
-    def condition(self, column: str) -> str:
-        """' AND column IN (...)'; the plus keeps SQLite from asking full text once for each id."""
-        return f" AND +{column} IN ({self.sql})" if self.sql else ""
-
-
-class _Sets:
-    """Puts sets of papers together: all of `yes`, none of `no`."""
-
-    def __init__(self) -> None:
-        self.yes: list[str] = []
-        self.no: list[str] = []
-        self.values: dict[str, Any] = {}
-
-    def value(self, value: Any) -> str:
-        name = f"v{len(self.values)}"
-        self.values[name] = value
-        return f":{name}"
-
-    def allowed(self) -> Allowed:
-        if not self.yes and not self.no:
-            return Allowed()
-        first = self.yes or ["SELECT id FROM paper"]
-        return Allowed(
-            " EXCEPT ".join([" INTERSECT ".join(f"SELECT * FROM ({one})" for one in first), *(f"SELECT * FROM ({one})" for one in self.no)]),
-            dict(self.values),
-        )  # fmt: skip
-
-
-def allowed_by(query: Query, facts: Facts, *, since: str | None = None, plan: Plan | None = None) -> Allowed:
-    """Papers that pass all filters; with `plan`, also its phrases, fields and exclusions.
-
-    since: only papers that came in at or after this UTC time, or on or after this day.
-    """
-    sets = _Sets()
-    for group in query.filters:
-        if len(group) == 1:
-            (sets.no if group[0].negative else sets.yes).append(_of_filter(group[0], facts, sets))
-        else:
-            sets.yes.append(" UNION ".join(f"SELECT * FROM ({_of_filter(one, facts, sets)})" for one in group))
-    if since is not None:
-        column = "p.first_seen" if len(since) > 10 else _DAY
-        sets.yes.append(f"SELECT p.id FROM paper p WHERE {column} >= {sets.value(since)}")
-    if plan is not None and plan.required:
-        sets.yes.append(f"SELECT rowid FROM paper_fts WHERE paper_fts MATCH {sets.value(plan.required)}")
-    if plan is not None and plan.excluded:
-        sets.no.append(f"SELECT rowid FROM paper_fts WHERE paper_fts MATCH {sets.value(plan.excluded)}")
-    return sets.allowed()
-
-
-def _of_filter(one: Filter, facts: Facts, sets: _Sets) -> str:
-    match one.kind:
-        case "cat":
-            code = sets.value(one.value)
-            if "." in one.value:
-                return f"SELECT paper_id FROM paper_category WHERE code = {code}"
-            low, high = sets.value(f"{one.value}."), sets.value(f"{one.value}/")  # '/' follows '.'
-            return (
-                f"SELECT DISTINCT paper_id FROM paper_category WHERE code = {code} OR (code > {low} AND code < {high})"
-            )
-        case "year":
-            return _between(sets, one.value, f"{int(one.value) + 1:04d}")
-        case "after":
-            return _between(sets, one.value, "9999")
-        case "before":
-            return _between(sets, "", one.value)
-        case "verdict":
-            return _of_slugs(sets, facts.verdicts.get(one.value, ()))
-        case "has" if one.value == "code":
-            return f"SELECT paper_id FROM link WHERE kind = 'code' UNION {_of_slugs(sets, facts.code)}"
-        case "has":
-            return _of_slugs(sets, facts.method if one.value == "method" else facts.claims)
-        case other:
-            raise AssertionError(f"a filter of kind {other} has no meaning here")
-
-
-def _between(sets: _Sets, low: str, high: str) -> str:
-    """Published from `low` on and before `high`; by the listing day where the day of publication is not known."""
-    first, last = sets.value(low), sets.value(high)
-    day = _DAY.replace("p.", "")
-    return (
-        f"SELECT id FROM paper WHERE published >= {first} AND published < {last} UNION "
-        f"SELECT id FROM (SELECT id FROM paper WHERE {day} >= {first} AND {day} < {last} INTERSECT "
-        "SELECT id FROM paper WHERE published IS NULL)"
-    )
-
-
-def _of_slugs(sets: _Sets, slugs: Sequence[str]) -> str:
-    return f"SELECT id FROM paper WHERE slug IN (SELECT value FROM json_each({sets.value(json.dumps(list(slugs)))}))"
-
-
-# -- finding --------------------------------------------------------------------------------------------------------
-
-
-@dataclass
 class Found:
-    """What a search found: `fused` best first, and SQL for what lies beyond."""
+    """What a search found. `order` of all of it comes from `ordered`."""
 
     query: Query
     plan: Plan
-    facts_allowed: Allowed  # by filters on facts
-    everything: Allowed  # by phrases, fields and exclusions as well
-    most_id: int
-    match: str = ""  # what FTS5 was asked, '' for nothing
-    has_all: bool = False  # `match` wants all words
+    columns: Columns
+    allowed: np.ndarray | None  # bool (n,) over the columns, None: all
+    has_all: bool = False  # `matched` holds papers with all words
+    matched: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # by words, best first
     fused: list[int] = field(default_factory=list)
     scores: dict[int, float] = field(default_factory=dict)
     word_ids: frozenset[int] = frozenset()
     meaning: dict[int, float] = field(default_factory=dict)  # id -> cosine
-    n_words: int = 0
     timing_ms: dict[str, float] = field(default_factory=dict)
 
-    def words_condition(self) -> tuple[str, dict[str, Any]]:
-        allowed = self.facts_allowed
-        return f"{allowed.condition('paper_fts.rowid')} AND paper_fts.rowid <= :most_id", {
-            **allowed.values,
-            "most_id": self.most_id,
-        }
+    def passing(self, ids: np.ndarray) -> np.ndarray:
+        """Those of these ids that pass the filters, in their order."""
+        if self.allowed is None or not len(ids):
+            return ids
+        if not len(self.columns.ids):
+            return ids[:0]
+        at = np.minimum(np.searchsorted(self.columns.ids, ids), len(self.columns.ids) - 1)
+        passed: np.ndarray = ids[(self.columns.ids[at] == ids) & self.allowed[at]]
+        return passed
 
 
 class Finder:
@@ -178,6 +74,7 @@ class Finder:
     def __init__(self) -> None:
         self.stemmer = Stemmer()
         self.frequencies = Frequencies()
+        self.reader = ColumnsReader()
 
     def find(
         self,
@@ -192,26 +89,38 @@ class Finder:
         first: Sequence[int] = (),
         depth: int = DEPTH,
     ) -> Found:
-        """Words and meaning, fused. index: None searches words only. first: ids that count as a list of their own."""
+        """Words and meaning, fused. index: None searches words only. first: ids that count as a list of their own.
+
+        most_id: papers with a larger id came later and are not looked at.
+        since: only papers that came in at or after this UTC time, or were listed on or after this day.
+        """
         clock = time.perf_counter()
+        columns = self.reader.columns(session)
         plan = by_words.plan(query, session, self.stemmer, self.frequencies)
-        everything = allowed_by(query, facts, since=since, plan=plan)
-        found = Found(query, plan, allowed_by(query, facts, since=since), everything, most_id)
+        found = Found(query, plan, columns, _allowed(session, columns, query, facts, since, most_id))
         sought = query.meaning if mode != "words" and index is not None else ""
+        within = found.allowed
+        if (sought or not query.has_text) and (plan.required or plan.excluded):
+            within = np.ones(len(columns.ids), dtype=bool) if within is None else within.copy()
+            if plan.required:
+                within &= columns.mask(by_words.matched(session, plan.required, by_rank=False))
+            if plan.excluded:
+                within &= ~columns.mask(by_words.matched(session, plan.excluded, by_rank=False))
+            if not query.has_text:
+                found.allowed = within
+        found.timing_ms["filter"] = (time.perf_counter() - clock) * 1000
         job: Future[list[tuple[int, float]]] | None = None
-        if sought and index is not None:
-            allowed = _ids(session, everything) if everything.sql else None
-            found.timing_ms["filter"] = (time.perf_counter() - clock) * 1000
-            if allowed is None or len(allowed):
-                job = _start(index, sought, depth, allowed, most_id, found.timing_ms)
-        ranked: list[int] = []
+        if sought and index is not None and (within is None or within.any()):
+            wanted = None if within is None else columns.ids[within]
+            job = _start(index, sought, depth, wanted, most_id, found.timing_ms)
         if mode != "meaning" or not sought:
             started = time.perf_counter()
-            ranked = self._by_words(session, found, depth)
+            self._by_words(session, found, most_id)
             found.timing_ms["words"] = (time.perf_counter() - started) * 1000
         near = job.result() if job is not None else []
         started = time.perf_counter()
-        fused = fuse([lst for lst in (ranked, [paper_id for paper_id, _ in near], first) if lst])
+        ranked = found.matched[:depth].tolist()
+        fused = fuse([one for one in (ranked, [paper_id for paper_id, _ in near], first) if one])
         found.fused = [paper_id for paper_id, _ in fused]
         found.scores = dict(fused)
         found.word_ids = frozenset(ranked)
@@ -219,47 +128,87 @@ class Finder:
         found.timing_ms["fuse"] = (time.perf_counter() - started) * 1000
         return found
 
-    def with_all_words(self, session: Session, found: Found, limit: int) -> list[int]:
+    def with_all_words(self, session: Session, found: Found, most_id: int) -> np.ndarray:
         """Ids of papers that have all words of the query, by BM25."""
-        plan = found.plan
-        if not plan.every:
-            return []
-        condition, values = found.words_condition()
-        outside = f" NOT ({plan.excluded})" if plan.excluded else ""
-        return by_words.ranked(session, f"({plan.every}){outside}", limit, condition, values)
+        if found.has_all:
+            return found.matched
+        if not found.plan.every:
+            return np.zeros(0, np.int64)
+        return self._matching(session, found, found.plan.every, most_id)
 
-    def like(self, session: Session, text: str, depth: int) -> list[int]:
+    def like(self, session: Session, text: str, depth: int) -> np.ndarray:
         """Ids of papers that share telling words with a text, by BM25: words that some other papers have, and few."""
         surfaces = list(dict.fromkeys(by_words.surfaces(text.lower())))[:200]
         stems = dict(zip(surfaces, self.stemmer.stems(surfaces), strict=True))
         counts = self.frequencies.of(session, stems.values())
         shared = [word for word in surfaces if counts.get(stems[word], 0) > 1]
         if not shared:
-            return []
+            return np.zeros(0, np.int64)
         telling = sorted(shared, key=lambda word: (counts[stems[word]], word))[: by_words.MOST_RARE]
-        return by_words.ranked(session, by_words.any_of(telling), depth)
+        return by_words.matched(session, by_words.any_of(telling))[:depth]
 
-    def in_order(self, session: Session, found: Found, ids: Sequence[int], sort: str) -> list[int]:
-        """These ids, newest or hottest first."""
-        chosen = Allowed("SELECT value FROM json_each(:fused)", {"fused": json.dumps(list(ids))})
-        return _listing(session, found, chosen, sort, 0, len(ids), total=len(ids))[0]
-
-    def _by_words(self, session: Session, found: Found, depth: int) -> list[int]:
+    def _by_words(self, session: Session, found: Found, most_id: int) -> None:
         plan = found.plan
-        condition, values = found.words_condition()
-        outside = f" NOT ({plan.excluded})" if plan.excluded else ""
         # More than eight words in one abstract, twenty times over: that does not happen, so it is not asked.
         if plan.every and (len(plan.words) <= by_words.MOST_RARE or plan.every == plan.some):
-            match = f"({plan.every}){outside}"
-            n = by_words.count(session, match, CAP + 1, condition, values)
-            if n >= by_words.ENOUGH or (n and not plan.some) or plan.every == plan.some:
-                found.match, found.n_words, found.has_all = match, n, True
-                return by_words.ranked(session, match, depth, condition, values) if n else []
-        if not plan.some:
-            return []
-        found.match = f"({plan.some}){outside}"
-        found.n_words = by_words.count(session, found.match, CAP + 1, condition, values)
-        return by_words.ranked(session, found.match, depth, condition, values) if found.n_words else []
+            ids = self._matching(session, found, plan.every, most_id)
+            if len(ids) >= by_words.ENOUGH or plan.every == plan.some or (len(ids) and not plan.some):
+                found.matched, found.has_all = ids, True
+                return
+        if plan.some:
+            found.matched = self._matching(session, found, plan.some, most_id)
+
+    def _matching(self, session: Session, found: Found, match: str, most_id: int) -> np.ndarray:
+        outside = f" NOT ({found.plan.excluded})" if found.plan.excluded else ""
+        ids = by_words.matched(session, f"({match}){outside}")
+        return found.passing(ids[ids <= most_id])
+
+
+def _allowed(
+    session: Session, columns: Columns, query: Query, facts: Facts, since: str | None, most_id: int
+) -> np.ndarray | None:
+    """bool over the columns: which papers pass all filters; None when there are none."""
+    masks = []
+    for group in query.filters:
+        passed = [_of_filter(session, columns, one, facts) ^ one.negative for one in group]
+        masks.append(np.logical_or.reduce(passed))
+    if since is not None and len(since) > 10:
+        masks.append(
+            columns.mask(numbers(session, "SELECT id FROM paper WHERE first_seen >= :since", {"since": since}))
+        )
+    elif since is not None:
+        masks.append(columns.listed >= int(since.replace("-", "") or 0))
+    if not query.has_text and len(columns.ids) and columns.ids[-1] > most_id:
+        masks.append(columns.ids <= most_id)
+    if not masks:
+        return None
+    passed: np.ndarray = np.logical_and.reduce(masks)
+    return passed
+
+
+def _of_filter(session: Session, columns: Columns, one: Filter, facts: Facts) -> np.ndarray:
+    match one.kind:
+        case "cat":
+            return columns.in_category(one.value)
+        case "year":
+            return columns.published_between(one.value, f"{int(one.value) + 1:04d}")
+        case "after":
+            return columns.published_between(one.value, "")
+        case "before":
+            return columns.published_between("", one.value)
+        case "verdict":
+            return columns.mask(_of_slugs(session, facts.verdicts.get(one.value, ())))
+        case "has" if one.value == "code":
+            return columns.has_code | columns.mask(_of_slugs(session, facts.code))
+        case "has":
+            return columns.mask(_of_slugs(session, facts.method if one.value == "method" else facts.claims))
+        case other:
+            raise AssertionError(f"a filter of kind {other} has no meaning here")
+
+
+def _of_slugs(session: Session, slugs: Sequence[str]) -> np.ndarray:
+    query = "SELECT id FROM paper WHERE slug IN (SELECT value FROM json_each(:slugs)) ORDER BY id"
+    return numbers(session, query, {"slugs": json.dumps(list(slugs))})
 
 
 def _start(
@@ -280,98 +229,65 @@ def _start(
     return done
 
 
-def _ids(session: Session, allowed: Allowed) -> np.ndarray:
-    """Ids ascending, int64; as one text, since a hundred thousand rows through the driver take ten times as long."""
-    joined = session.scalar(sql(f"WITH a(id) AS ({allowed.sql}) SELECT group_concat(id) FROM a"), allowed.values)
-    if not joined:
-        return np.zeros(0, dtype=np.int64)
-    return np.unique(np.fromstring(joined, dtype=np.int64, sep=","))
+# -- all of it, in order --------------------------------------------------------------------------------------------
 
 
-# -- pages ----------------------------------------------------------------------------------------------------------
+def ordered(session: Session, found: Found, sort: str) -> np.ndarray:
+    """Ids of everything that was found, best, newest or hottest first.
 
-
-def page_of(session: Session, found: Found, sort: str, offset: int, size: int) -> tuple[list[int], int]:
-    """Ids of a page, and how many results there are, counted up to `CAP` + 1."""
+    By relevance, what was fused comes first and then the rest of what words match. By day or heat, that is papers with all
+    words; where there are few of them, what was fused.
+    """
+    columns = found.columns
     if not found.query.has_text:
-        return _listing(session, found, found.everything, sort, offset, size)
+        rows = columns.newest
+        if found.allowed is not None:
+            rows = rows[found.allowed[rows]]
+        ids = columns.ids[rows]
+        return ids if sort != "hot" else _hottest(session, ids)
     if sort == "relevance":
-        total = max(found.n_words, len(found.fused))
-        ids = found.fused[offset : offset + size]
-        if len(ids) < size and found.match and found.n_words > len(found.word_ids):
-            condition, values = found.words_condition()
-            skip = max(0, offset - len(found.fused))
-            known = set(found.fused)
-            enough = min(CAP, len(found.fused) + skip + size)
-            rest = by_words.ranked(session, found.match, enough + DEPTH, condition, values)
-            beyond = [paper_id for paper_id in rest if paper_id not in known]
-            ids += beyond[skip : skip + size - len(ids)]
-        return ids, total
-    if found.has_all or (found.match and not found.meaning):
-        condition, values = found.words_condition()
-        chosen = Allowed(
-            f"SELECT rowid FROM paper_fts WHERE paper_fts MATCH :match {condition}", {"match": found.match, **values}
+        fused = np.array(found.fused, dtype=np.int64)
+        beyond = (
+            found.matched[~np.isin(found.matched, fused)] if len(found.matched) > len(found.word_ids) else fused[:0]
         )
-        return _listing(session, found, chosen, sort, offset, size, total=found.n_words)
-    chosen = Allowed("SELECT value FROM json_each(:fused)", {"fused": json.dumps(found.fused)})
-    return _listing(session, found, chosen, sort, offset, size, total=len(found.fused))
+        return np.concatenate([fused, beyond])
+    if found.has_all or (len(found.matched) and not found.meaning):
+        return in_order(session, found, found.matched, sort)
+    return in_order(session, found, np.array(found.fused, dtype=np.int64), sort)
 
 
-def _listing(
-    session: Session, found: Found, allowed: Allowed, sort: str, offset: int, size: int, total: int | None = None
-) -> tuple[list[int], int]:
-    values = {**allowed.values, "most_id": found.most_id, "limit": size, "offset": offset}
-    if total is None:
-        counted = allowed.sql or "SELECT id FROM paper"
-        total = session.scalar(sql(f"SELECT count(*) FROM (SELECT * FROM ({counted}) LIMIT {CAP + 1})"), allowed.values)
-    if sort == "hot" and not allowed.sql:
-        return hottest(session, "week", size, offset), total or 0
-    inside = f"AND p.id IN ({allowed.sql})" if allowed.sql else ""
-    if sort == "hot":
-        table = "paper p LEFT JOIN hot ON hot.paper_id = p.id"
-        order = f"hot.key_week DESC NULLS LAST, p.slug IS NULL, {_DAY} DESC, p.id DESC"
-    else:
-        table, order = "paper p", f"{_DAY} DESC, p.id DESC"
-    found_ids = session.execute(
-        sql(f"SELECT p.id FROM {table} WHERE p.id <= :most_id {inside} ORDER BY {order} LIMIT :limit OFFSET :offset"),
-        values,
-    )
-    return [row[0] for row in found_ids], total or 0
+def in_order(session: Session, found: Found, ids: np.ndarray, sort: str) -> np.ndarray:
+    """These ids, newest or hottest first."""
+    columns = found.columns
+    place = np.empty(len(columns.ids), dtype=np.int64)
+    place[columns.newest] = np.arange(len(columns.ids))
+    newest = columns.ids[columns.newest[np.sort(place[columns.rows(ids)])]]
+    return newest if sort != "hot" else _hottest(session, newest)
 
 
-def facets_of(session: Session, found: Found, facts: Facts, ids: Sequence[int]) -> dict[str, list[tuple[str, int]]]:
-    """Counts by category, year and what papers have, over at most `CAP` of the results. ids: results by meaning, to be counted too."""
-    values: dict[str, Any] = {"slugs": json.dumps(list(facts.method)), "coded": json.dumps(list(facts.code))}
-    if not found.query.has_text:
-        values |= found.everything.values
-        chosen = found.everything.sql or f"SELECT p.id FROM paper p ORDER BY {_DAY} DESC"
-        inside = f"SELECT * FROM (SELECT * FROM ({chosen}) LIMIT {CAP})"
-    else:
-        inside = "SELECT value FROM json_each(:ids)"
-        values["ids"] = json.dumps(list(ids))
-        if found.match:
-            condition, more = found.words_condition()
-            values |= more | {"match": found.match}
-            inside += f" UNION SELECT * FROM (SELECT paper_fts.rowid FROM paper_fts WHERE paper_fts MATCH :match {condition} LIMIT {CAP})"
-    rows = session.execute(
-        sql(
-            f"WITH found(id) AS MATERIALIZED ({inside}) "
-            "SELECT 'category', c.code, count(*) FROM found JOIN paper_category c ON c.paper_id = found.id GROUP BY c.code "
-            f"UNION ALL SELECT 'year', substr({_PUBLISHED}, 1, 4), count(*) FROM found JOIN paper p ON p.id = found.id GROUP BY 2 "
-            "UNION ALL SELECT 'has', 'method', count(*) FROM paper p WHERE p.slug IN (SELECT value FROM json_each(:slugs)) "
-            "AND p.id IN (SELECT id FROM found) "
-            "UNION ALL SELECT 'has', 'code', count(*) FROM found WHERE EXISTS (SELECT 1 FROM link WHERE link.paper_id = found.id "
-            "AND link.kind = 'code') OR found.id IN (SELECT id FROM paper WHERE slug IN (SELECT value FROM json_each(:coded)))"
-        ),
-        values,
-    )
-    counted: dict[str, list[tuple[str, int]]] = {"category": [], "year": [], "has": []}
-    for group, name, n in rows:
-        if name and n:
-            counted[group].append((name, n))
-    counted["category"].sort(key=lambda item: (-item[1], item[0]))
-    counted["year"].sort(reverse=True)
-    return counted
+def _hottest(session: Session, newest: np.ndarray) -> np.ndarray:
+    """Those with heat first, then those that run here, then the rest, which stays newest first."""
+    hot = numbers(session, "SELECT paper_id FROM hot ORDER BY key_week DESC, paper_id DESC")
+    runs = numbers(session, "SELECT id FROM paper WHERE slug IS NOT NULL")
+    warm = hot[np.isin(hot, newest)]
+    rest = newest[~np.isin(newest, warm)]
+    ready = np.isin(rest, runs)
+    return np.concatenate([warm, rest[ready], rest[~ready]])
+
+
+def facets_of(session: Session, found: Found, facts: Facts, ids: np.ndarray) -> dict[str, list[tuple[str, int]]]:
+    """Counts by category, year and what papers have, over the first `CAP` of the results."""
+    columns = found.columns
+    ids = ids[:CAP]
+    codes, years, _ = columns.counts(columns.rows(ids))
+    method, coded = _of_slugs(session, facts.method), _of_slugs(session, facts.code)
+    with_code = (columns.has_code | columns.mask(coded))[columns.rows(ids)]
+    has = [("method", int(np.isin(method, ids).sum())), ("code", int(with_code.sum()))]
+    return {
+        "category": sorted(codes.items(), key=lambda item: (-item[1], item[0])),
+        "year": sorted(years.items(), reverse=True),
+        "has": [(name, n) for name, n in has if n],
+    }
 
 
 def spelling(session: Session, stemmer: Stemmer, unknown: Sequence[str], index: VectorIndex | None) -> dict[str, str]:

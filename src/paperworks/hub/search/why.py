@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from paperworks.hub.search.words import Plan, Stemmer, marks
-from paperworks.hub.text import sentences
 from paperworks.hub.views import WhyView
 
 LONGEST = 280  # characters of a snippet
@@ -44,12 +43,14 @@ def explain(title: str, abstract: str, plan: Plan, stemmer: Stemmer, n_papers: i
 
 
 def _snippet(abstract: str, found: list[tuple[int, int, str]]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Whole sentences from the one with the most different words on, cut after a word; '' without any word."""
+    """From the beginning of the sentence after which the most different words stand, cut after a word; '' without any."""
     if not found:
         return "", ()
     best, best_start = -1, 0
-    for start, end in sentences(abstract):
-        different = len({stem for at, _, stem in found if start <= at < end})
+    for first, _, _ in found:
+        start = abstract.rfind(". ", 0, first)
+        start = start + 2 if start >= 0 else 0  # near enough to a sentence for a snippet
+        different = len({stem for at, _, stem in found if start <= at < start + LONGEST})
         if different > best:
             best, best_start = different, start
     stop = min(len(abstract), best_start + LONGEST)

@@ -13,11 +13,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 from sqlalchemy import text as sql
 from sqlalchemy.orm import Session
 
+from paperworks.hub.search.columns import numbers
 from paperworks.hub.search.query import Query, Text
 
 TITLE, ABSTRACT, AUTHORS = 8.0, 1.0, 3.0
@@ -28,6 +29,7 @@ FEW = 500  # papers that are scored in no time, whatever their share
 EMPTY = 0.5  # share above which it is not even asked for beside others
 MOST_RARE = 8
 MOST_WORDS = 32
+MOST = 50_000  # papers that a search by words looks at
 TOKENIZE = "porter unicode61 remove_diacritics 2"  # as in the first migration
 COLUMNS = {"any": "", "title": "title : ", "author": "authors_text : "}
 
@@ -189,30 +191,14 @@ def plan(query: Query, session: Session, stemmer: Stemmer, frequencies: Frequenc
     )
 
 
-def ranked(
-    session: Session, match: str, limit: int, condition: str = "", values: dict[str, Any] | None = None
-) -> list[int]:
-    """Ids by BM25, best first. condition: SQL about `paper_fts.rowid`, with named values."""
-    found = session.execute(
-        sql(
-            "SELECT paper_fts.rowid FROM paper_fts WHERE paper_fts MATCH :match "
-            f"AND rank MATCH '{RANK}' {condition} ORDER BY rank LIMIT :limit"
-        ),
-        {"match": match, "limit": limit, **(values or {})},
+def matched(session: Session, match: str, *, by_rank: bool = True) -> np.ndarray:
+    """Ids of all papers that match, int64; best first by BM25, or ascending. At most `MOST` of the best."""
+    if not by_rank:
+        return numbers(session, "SELECT rowid FROM paper_fts WHERE paper_fts MATCH :match", {"match": match})
+    query = (
+        f"SELECT rowid FROM paper_fts WHERE paper_fts MATCH :match AND rank MATCH '{RANK}' ORDER BY rank LIMIT {MOST}"
     )
-    return [row[0] for row in found]
-
-
-def count(session: Session, match: str, most: int, condition: str = "", values: dict[str, Any] | None = None) -> int:
-    """How many papers match, counted up to `most`."""
-    found = session.scalar(
-        sql(
-            "SELECT count(*) FROM (SELECT paper_fts.rowid FROM paper_fts WHERE paper_fts MATCH :match "
-            f"{condition} LIMIT :most)"
-        ),
-        {"match": match, "most": most, **(values or {})},
-    )
-    return int(found or 0)
+    return numbers(session, query, {"match": match})
 
 
 def neighbours(session: Session, word: str, stem: str, limit: int = 400) -> list[str]:
@@ -235,13 +221,14 @@ def neighbours(session: Session, word: str, stem: str, limit: int = 400) -> list
 
 def marks(text: str, stems: frozenset[str], stemmer: Stemmer) -> list[tuple[int, int, str]]:
     """Where words of the query stand in a text: start, end, stem."""
-    spans = [(match.start(), match.end(), match[0]) for match in _SURFACE.finditer(text)]
-    found = stemmer.stems([surface for _, _, surface in spans])
-    return [
-        (start, end, stem)
-        for (start, end, _), stem in zip(spans, found, strict=True)
-        if stem and any(part in stems for part in stem.split())
-    ]
+    spans = list(_SURFACE.finditer(text))
+    words = list({match[0] for match in spans})
+    wanted = {
+        word: stem
+        for word, stem in zip(words, stemmer.stems(words), strict=True)
+        if stem in stems or (" " in stem and not stems.isdisjoint(stem.split()))
+    }
+    return [(match.start(), match.end(), wanted[match[0]]) for match in spans if match[0] in wanted]
 
 
 # -- pieces of FTS5's language --------------------------------------------------------------------------------------

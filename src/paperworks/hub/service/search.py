@@ -25,7 +25,7 @@ from paperworks.hub.hub import Hub
 from paperworks.hub.identifiers import parse_reference
 from paperworks.hub.search import building, vectors
 from paperworks.hub.search.embed import SvdEmbedder, terms
-from paperworks.hub.search.finding import CAP, DEPTH, Facts, Finder, Found, facets_of, page_of, spelling
+from paperworks.hub.search.finding import CAP, DEPTH, Facts, Finder, Found, facets_of, in_order, ordered, spelling
 from paperworks.hub.search.query import MODES, SORTS, Filter, Query, parse
 from paperworks.hub.search.vectors import VectorIndex
 from paperworks.hub.search.why import explain
@@ -116,9 +116,13 @@ def search(
         found = finder.find(
             session, query, facts, index, mode=in_force, most_id=most_id, first=_by_slug(hub, session, shown)
         )
-        ids, total = page_of(session, found, order, offset, size)
         clock = time.perf_counter()
-        facets = _facets(session, found, facts, query) if offset == 0 else {}
+        everything = ordered(session, found, order)
+        total = len(everything)
+        ids = everything[offset : min(CAP, offset + size)].tolist()
+        found.timing_ms["order"] = (time.perf_counter() - clock) * 1000
+        clock = time.perf_counter()
+        facets = _facets(session, found, facts, query, everything) if offset == 0 else {}
         found.timing_ms["facets"] = (time.perf_counter() - clock) * 1000
         notes = [*query.notes, *_notes(session, finder, found, query, in_force, index, problem, total)]
         clock = time.perf_counter()
@@ -128,9 +132,7 @@ def search(
         cards = build_cards(hub, session, ids, whys=whys, scores=found.scores)
         found.timing_ms["cards"] = (time.perf_counter() - clock) * 1000
     after = offset + size
-    more = len(ids) == size and after < min(total, CAP)
-    if query.has_text and order == "relevance":
-        more = len(ids) == size and (after < len(found.fused) or found.n_words > len(found.word_ids)) and after < CAP
+    more = after < min(total, CAP)
     found.timing_ms["total"] = (time.perf_counter() - started) * 1000
     return SearchPage(
         query=shown,
@@ -164,19 +166,15 @@ def ids_for_query(
     found = finder.find(session, query, facts, index, mode=mode, most_id=most_id, since=reach, depth=depth)
     order = query.sort or ("relevance" if query.has_text else "new")
     if not query.has_text:
-        ids: list[int] = []
-        while len(ids) < limit:
-            part, _ = page_of(session, found, order, len(ids), min(1000, limit - len(ids)))
-            ids += part
-            if not part:
-                break
+        ids: list[int] = ordered(session, found, order)[:limit].tolist()
     else:
-        strict = finder.with_all_words(session, found, CAP)
-        ids = [paper_id for paper_id in found.fused if paper_id in strict or found.meaning.get(paper_id, 0.0) >= MEANT]
+        strict: list[int] = finder.with_all_words(session, found, most_id).tolist()
+        having = set(strict)
+        ids = [one for one in found.fused if one in having or found.meaning.get(one, 0.0) >= MEANT]
         known = set(ids)
-        ids += [paper_id for paper_id in strict if paper_id not in known]
-        if order != "relevance" and ids:
-            ids = finder.in_order(session, found, ids, order)
+        ids += [one for one in strict if one not in known]
+        if order != "relevance":
+            ids = in_order(session, found, np.array(ids, dtype=np.int64), order).tolist()
     ids = ids[:limit]
     return list(_whys(session, finder, found, ids).items()) if ids else []
 
@@ -213,10 +211,12 @@ def _by_slug(hub: Hub, session: Session, text: str) -> list[int]:
     return list(session.scalars(select(Paper.id).where(Paper.slug == slug)))
 
 
-def _facets(session: Session, found: Found, facts: Facts, query: Query) -> dict[str, tuple[FacetView, ...]]:
+def _facets(
+    session: Session, found: Found, facts: Facts, query: Query, ids: np.ndarray
+) -> dict[str, tuple[FacetView, ...]]:
     views: dict[str, tuple[FacetView, ...]] = {}
     active = {one for group in query.filters if len(group) == 1 for one in group}
-    for group, counted in facets_of(session, found, facts, found.fused).items():
+    for group, counted in facets_of(session, found, facts, ids).items():
         shown = []
         for name, n in counted[: MOST_FACETS[group]]:
             one = Filter(FACET_KIND[group], name)
@@ -333,7 +333,7 @@ def similar(hub: Hub, reference: str, k: int = 10) -> list[PaperCard]:
 def _like_by_words(session: Session, finder: Finder, paper_id: int, depth: int) -> list[int]:
     row = session.execute(select(Paper.title, Paper.abstract).where(Paper.id == paper_id)).one()
     found = finder.like(session, f"{row.title} {row.abstract}", depth + 1)
-    return [other for other in found if other != paper_id]
+    return [other for other in found.tolist() if other != paper_id]
 
 
 def _together(session: Session, paper_id: int, ids: Sequence[int]) -> tuple[set[int], set[int]]:
