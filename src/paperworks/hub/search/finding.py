@@ -182,8 +182,8 @@ def _allowed(
         masks.append(columns.ids <= most_id)
     if not masks:
         return None
-    passed: np.ndarray = np.logical_and.reduce(masks)
-    return passed
+    everything: np.ndarray = np.logical_and.reduce(masks)
+    return everything
 
 
 def _of_filter(session: Session, columns: Columns, one: Filter, facts: Facts) -> np.ndarray:
@@ -199,7 +199,8 @@ def _of_filter(session: Session, columns: Columns, one: Filter, facts: Facts) ->
         case "verdict":
             return columns.mask(_of_slugs(session, facts.verdicts.get(one.value, ())))
         case "has" if one.value == "code":
-            return columns.has_code | columns.mask(_of_slugs(session, facts.code))
+            with_code: np.ndarray = columns.has_code | columns.mask(_of_slugs(session, facts.code))
+            return with_code
         case "has":
             return columns.mask(_of_slugs(session, facts.method if one.value == "method" else facts.claims))
         case other:
