@@ -47,6 +47,7 @@ SAME = 0.97  # cosine from which two papers are versions of one
 BOOST = 0.1  # for a shared author, and for standing on the same list of a day
 SHORT_LIST = 60  # papers of a day's list; to stand together on a longer one says nothing
 SHARED_WORDS = 4
+MOST_EXPLAINED = 500  # results of a standing search that are explained; an export of thousands is not read by a person
 TELLING = 2.1  # inverse document frequency of a word worth naming: in about a third of the papers or fewer
 FTS_MERGE_PAGES = 500
 FTS_MERGE_STEPS = 200
@@ -151,7 +152,7 @@ def search(
 def ids_for_query(
     hub: Hub, session: Session, text: str, *, since: datetime | str | None = None, limit: int
 ) -> list[tuple[int, WhyView]]:
-    """Ids of what a standing search finds, best first, with the reasons: for digests, feeds and export.
+    """Ids of what a standing search finds, best first, the first 500 with reasons: for digests, feeds and export.
 
     Stricter than `search`: a paper has all the words, or is near in meaning beyond doubt; that it is merely the nearest of a
     quiet day does not count.
@@ -176,7 +177,11 @@ def ids_for_query(
         if order != "relevance":
             ids = in_order(session, found, np.array(ids, dtype=np.int64), order).tolist()
     ids = ids[:limit]
-    return list(_whys(session, finder, found, ids).items()) if ids else []
+    whys = _whys(session, finder, found, ids[:MOST_EXPLAINED]) if ids else {}
+    rest = {
+        one: WhyView(by_words=one not in found.meaning, by_meaning=one in found.meaning) for one in ids[MOST_EXPLAINED:]
+    }
+    return [*whys.items(), *rest.items()]
 
 
 def _direct(hub: Hub, session: Session, text: str, mode: str) -> SearchPage | None:
