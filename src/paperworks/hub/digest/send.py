@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import and_, insert, literal, or_, select, update
+from sqlalchemy import and_, bindparam, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -36,6 +36,22 @@ MOST_ATTEMPTS = 10  # a mail that takes the process down with it each time is gi
 Outcome = Literal["sent", "empty", "failed", "later"]
 
 PLAIN = {"synchronize_session": False}  # nothing else is loaded in that session
+
+_CLAIMABLE = (
+    select(
+        Digest.state,
+        Digest.claimed_until,
+        Digest.attempts,
+        Digest.handing_over,
+        Digest.error,
+        Digest.subscriber_id,
+        Digest.period,
+        Digest.message_id,
+        Subscriber.email,
+    )
+    .join(Subscriber, Subscriber.id == Digest.subscriber_id)
+    .where(Digest.id == bindparam("digest_id"))
+)
 
 # Where a test can kill the process; see hub/crash.py.
 CRASH_POINTS = (
@@ -121,34 +137,29 @@ def waiting(session: Session, now: datetime) -> list[int]:
 
 def claim(db: Database, digest_id: int, repeatable: bool, now: datetime) -> Claim | Outcome:
     """Take one mail for ten minutes; 'later' when somebody else was quicker, 'failed' when it is given up."""
+    at = utc_text(now)
     with db.write() as session:
-        row = session.get(Digest, digest_id)
-        at = utc_text(now)
+        row = session.execute(_CLAIMABLE, {"digest_id": digest_id}).first()
         if row is None or row.state not in ("planned", "sending", "unsure"):
             return "later"
         if (row.claimed_until or "") > at or (row.state != "planned" and row.claimed_until is None):
             return "later"
+        hopeless = ""
         if row.attempts >= MOST_ATTEMPTS:
-            return _give_up(row, f"tried {row.attempts} times; last: {row.error or 'the process ended'}")
-        if row.handing_over:
-            if row.state == "unsure" and not repeatable:
-                return _give_up(row, "handed over twice without an answer; it may have arrived")
-            row.state = "unsure"
-        elif row.state == "planned":
-            row.state = "sending"
-        row.handing_over = False
-        row.attempts += 1
-        row.claimed_until = utc_text(now + LEASE)
-        subscriber = session.get_one(Subscriber, row.subscriber_id)
-        taken = Claim(
-            row.id,
-            row.subscriber_id,
-            subscriber.email,
-            row.period,
-            row.message_id,
-            row.attempts,
-            row.state == "unsure",
-        )
+            hopeless = f"tried {row.attempts} times; last: {row.error or 'the process ended'}"
+        elif row.handing_over and row.state == "unsure" and not repeatable:
+            hopeless = "handed over twice without an answer; it may have arrived"
+        if hopeless:
+            return _give_up(session.get_one(Digest, digest_id), hopeless)
+        unsure = row.state == "unsure" or row.handing_over
+        values = {
+            "state": "unsure" if unsure else "sending",
+            "handing_over": False,
+            "attempts": row.attempts + 1,
+            "claimed_until": utc_text(now + LEASE),
+        }
+        session.execute(update(Digest).where(Digest.id == digest_id).values(values), execution_options=PLAIN)
+        taken = Claim(digest_id, row.subscriber_id, row.email, row.period, row.message_id, row.attempts + 1, unsure)
     crash.point("digest.after-claim")
     return taken
 
