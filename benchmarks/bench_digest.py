@@ -257,9 +257,11 @@ def main() -> int:
     lines = [
         "# The digest: a thousand mails, and a sender that is killed",
         "",
-        f"`python benchmarks/bench_digest.py {call}`, {os.cpu_count()} cores, load {load:.1f} from other work when it began, Python "
-        f"{sys.version.split()[0]}. {given.subscribers} subscribers with one to three subscriptions each out of 60 wishes, "
-        f"{given.papers} made-up papers of one week, file outbox with fsync.",
+        (
+            f"`python benchmarks/bench_digest.py {call}`, {os.cpu_count()} cores, load {load:.1f} from other work when it began, Python "
+            f"{sys.version.split()[0]}. {given.subscribers} subscribers with one to three subscriptions each out of 60 wishes, "
+            f"{given.papers} made-up papers of one week, file outbox with fsync."
+        ),
         "",
         "| what | measured | bar |",
         "| --- | --- | --- |",
@@ -276,9 +278,11 @@ def main() -> int:
         f"| papers in mails that differ from `seen` | {after['seen_differs']} | 0 |",
         f"| half-written files left | {after['half_written']} | 0 |",
         "",
-        "A kill is SIGKILL from outside at a random moment while mails are leaving; the next round comes eleven minutes later by the "
-        "hub's clock, when the lease of the dead sender has run out. The last two rounds are left alone. Other work on the machine "
-        "stretches wall time; processor time says what a mail costs.",
+        (
+            "A kill is SIGKILL from outside at a random moment while mails are leaving; the next round comes eleven minutes later by the "
+            "hub's clock, when the lease of the dead sender has run out. The last two rounds are left alone. Other work on the machine "
+            "stretches wall time; processor time says what a mail costs."
+        ),
         "",
     ]
     text = "\n".join(lines)
