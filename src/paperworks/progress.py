@@ -69,7 +69,7 @@ def duration(seconds: float) -> str:
     """A span of time for people.
 
     >>> duration(0.42), duration(200), duration(7300)
-    ('0.4 s', '3 min 20 s', '2 h 2 min')
+    ('0.4 s', '3 min 20 s', '2 h 1 min')
     """
     if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

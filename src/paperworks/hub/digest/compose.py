@@ -98,7 +98,7 @@ def _deal(wished: list[int], places: int) -> list[int]:
     """Places for each, one in turn until they are used up.
 
     >>> _deal([15, 2, 9], 20), _deal([3, 1], 20)
-    ([10, 2, 8], [3, 1])
+    ([9, 2, 9], [3, 1])
     """
     given = [0] * len(wished)
     while places > 0 and given != wished:
