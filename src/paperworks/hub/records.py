@@ -44,7 +44,9 @@ class PaperRecord(_Frozen):
     votes, say) adds what it has to a paper that is known, and is refused by the store when the paper is not.
     """
 
-    title: str = Field(default="", max_length=2000)  # empty: only adds to a paper that is known already (counters, abstract)
+    title: str = Field(
+        default="", max_length=2000
+    )  # empty: only adds to a paper that is known already (counters, abstract)
     abstract: str = Field(default="", max_length=50_000)
     authors: tuple[Name, ...] = ()
     affiliations: tuple[str, ...] = ()  # beside authors, '' where unknown

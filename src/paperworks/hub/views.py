@@ -308,7 +308,6 @@ class MailCounts(View):
     later: int = 0  # could not leave now, or are in other hands; they come with a later round
 
 
-
 class FrontPage(View):
     window: Window
     trending: tuple[PaperCard, ...]
