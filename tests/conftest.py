@@ -9,10 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from paperworks import catalogue as catalogue_module
 from paperworks.catalogue import RunnablePaper, read_spec
 from paperworks.config import Settings, load
+
+# A deadline in wall time fails on a busy machine and says nothing about the code.
+settings.register_profile("paperworks", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("paperworks")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
