@@ -31,7 +31,7 @@ class Scripted:
     def events(self) -> Iterator[dict[str, Any]]:
         yield from self.script
         if self.hold:
-            assert self.cancelled.wait(20), "nobody cancelled"
+            assert self.cancelled.wait(60), "nobody cancelled"
             yield {"kind": "cancelled", "message": "asked to stop"}
 
     def cancel(self) -> None:
@@ -51,7 +51,7 @@ def claim(hub: Hub) -> str:
     return hub.catalogue[SLUG].claims[0].id
 
 
-def until(condition, seconds: float = 15) -> None:
+def until(condition, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
