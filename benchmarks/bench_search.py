@@ -233,6 +233,12 @@ Milliseconds a query. CPU is the process's own and comparable between runs; wall
 | --- | --- | --- | --- | --- | --- |
 {chr(10).join(costing)}
 
+## What this says
+
+Words and meaning together find what either misses: three keywords in the first ten go from 0.55 and 0.48 to 0.73. Plain FTS5 over
+all words of the query ranks better still (on its 100 queries) and takes ten times the CPU of words alone: every paper that holds
+any frequent word is scored. Categories, years and days are looked up in memory, so a filtered search costs no more than one without.
+
 ## How near is near
 
 Cosine of query and answer, beside the cosine of the 200th nearest paper; and how many papers pass the threshold of a standing search ({service.MEANT}).
