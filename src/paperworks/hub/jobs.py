@@ -120,8 +120,8 @@ class RunThread(threading.Thread):
         reader.start()
         outcome: dict[str, Any] = {}
         throttle = _Throttle()
-        beat = time.monotonic()
-        cancelled = stopped = False
+        beat = looked = time.monotonic()
+        asked_to_end = stopped = False
         while True:
             try:
                 event = events.get(timeout=LOOK_S)
@@ -137,12 +137,12 @@ class RunThread(threading.Thread):
             if time.monotonic() - beat > BEAT_S:
                 beat = time.monotonic()
                 self._change(run.id, heartbeat=utc_text(self.hub.now()))
-            if not cancelled and self._wants_cancel(run.id):
-                cancelled = True
-                threading.Thread(target=process.cancel, daemon=True).start()
-            if self._stopping.is_set() and not (stopped or cancelled):
-                stopped = True
-                threading.Thread(target=process.cancel, daemon=True).start()
+            if not asked_to_end and time.monotonic() - looked > LOOK_S:  # not at every event: each look is a query
+                looked = time.monotonic()
+                wanted_by_reader = self._wants_cancel(run.id)
+                if wanted_by_reader or self._stopping.is_set():
+                    asked_to_end, stopped = True, not wanted_by_reader
+                    threading.Thread(target=process.cancel, daemon=True).start()
         if throttle.held is not None:
             self._keep(run.id, throttle.held)
         self._close(run.id, outcome, stopped)
