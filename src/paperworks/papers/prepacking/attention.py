@@ -1,0 +1,293 @@
+"""Attention over a flat row: many prompts behind one another, each of which sees only itself.
+
+A row of `L` tokens holds the segments of lengths l_1 ... l_k. Where the paper masks a dense `L x L` matrix, here every segment has
+its own call of scaled dot product attention, so that nothing is computed across segments (cost: the sum of l_i squared).
+The function is registered with transformers under `NAME`; no model is subclassed. How long the segments are travels with
+the forward call, as keyword arguments that `segments` makes; so threads and nested calls do not see each other.
+
+    with flat(model):
+        model(input_ids=ids, position_ids=positions, use_cache=False, **segments([5, 3, 9], ids.device))
+
+Letters: `L` tokens of a row, `H` query heads, `K` key heads, `d` head size.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from paperworks.papers.prepacking.errors import PackingNotSupported
+
+NAME = "paperworks_flat"
+
+
+class Tail(Protocol):
+    """The last tokens of a row, when they continue sequences whose keys lie elsewhere (see `slots.py`)."""
+
+    n_tokens: int
+
+    def attend(
+        self, module: nn.Module, query: torch.Tensor, scaling: float | None, softcap: float | None
+    ) -> torch.Tensor:
+        """query (1, H, n_tokens, d) -> (n_tokens, H, d)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Where the prompts of a flat row begin and end.
+
+    `prefix` tokens at the front of the keys are seen by every segment (a shared prefix that is in the cache already).
+    `runs` joins neighbours of one length: they are attended to in one call.
+    """
+
+    lengths: tuple[int, ...]
+    prefix: int = 0
+    tail: Tail | None = None
+    runs: tuple[tuple[int, int, int], ...] = field(init=False)  # (start, length, count)
+
+    def __post_init__(self) -> None:
+        runs: list[tuple[int, int, int]] = []
+        start = 0
+        for length in self.lengths:
+            if runs and runs[-1][1] == length:
+                runs[-1] = (runs[-1][0], length, runs[-1][2] + 1)
+            else:
+                runs.append((start, length, 1))
+            start += length
+        object.__setattr__(self, "runs", tuple(runs))
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the row."""
+        return sum(self.lengths) + (self.tail.n_tokens if self.tail is not None else 0)
+
+
+def segments(
+    lengths: Sequence[int], device: torch.device | str = "cpu", *, prefix: int = 0, tail: Tail | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of a forward call over a flat row of segments of these lengths, inside `flat(model)`.
+
+    The 4-D attention mask of one element tells transformers that the mask is made already; nothing reads its value.
+    """
+    return {
+        "segments": Segments(tuple(int(length) for length in lengths), prefix, tail),
+        "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
+    }
+
+
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    segments: Segments | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """The registered function: query (1, H, L, d), key and value (1, K, prefix + L, d) -> (1, L, H, d).
+
+    A call without `segments` is somebody else's (another thread, a model inside the model) and goes to the attention that the
+    model had before. Raises PackingNotSupported for what a segment by segment pass would compute wrongly.
+    """
+    if segments is None:
+        if attention_mask is not None and attention_mask.shape == (1, 1, 1, 1) and query.shape[2] > 1:
+            raise PackingNotSupported(
+                f"{type(module).__name__} does not hand on keyword arguments to its attention, so prompts in one row would "
+                "see each other; pass backend='mask'"
+            )
+        return _before(module)(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal,
+            softcap=softcap, sliding_window=sliding_window, **kwargs,
+        )  # fmt: skip
+    for name in ("position_bias", "s_aux"):
+        if kwargs.get(name) is not None:
+            raise PackingNotSupported(f"{type(module).__name__} uses {name}, which a packed row cannot follow")
+    if query.shape[0] != 1 or query.shape[2] != segments.n_tokens:
+        raise PackingNotSupported(
+            f"{type(module).__name__} got {tuple(query.shape)} queries for one row of {segments.n_tokens} tokens"
+        )
+    causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
+    n_heads = query.shape[1]
+    out = query.new_empty(1, query.shape[2], n_heads, value.shape[-1])
+    prefix = segments.prefix
+    for start, length, count in segments.runs:
+        stop = start + length * count
+        if sliding_window is not None and prefix + length > sliding_window:
+            raise PackingNotSupported(
+                f"a prompt of {prefix + length} tokens is longer than the sliding window of {sliding_window} tokens"
+            )
+        q = _split(query[:, :, start:stop], count)
+        k = _split(key[:, :, prefix + start : prefix + stop], count)
+        v = _split(value[:, :, prefix + start : prefix + stop], count)
+        mask = None
+        if prefix:
+            k = torch.cat([key[:, :, :prefix].expand(count, -1, -1, -1), k], dim=2)
+            v = torch.cat([value[:, :, :prefix].expand(count, -1, -1, -1), v], dim=2)
+            if causal and length > 1:
+                mask = torch.ones(length, prefix + length, dtype=torch.bool, device=q.device).tril(prefix)
+        result = one_call(q, k, v, mask, bool(causal and not prefix and length > 1), scaling, softcap, dropout)
+        out[0, start:stop].view(count, length, n_heads, -1).copy_(result.transpose(1, 2))
+    if segments.tail is not None:
+        start = sum(segments.lengths)
+        out[0, start:] = segments.tail.attend(module, query[:, :, start:], scaling, softcap)
+    return out, None
+
+
+def one_call(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    is_causal: bool,
+    scaling: float | None,
+    softcap: float | None,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """Attention of (n, H, q, d) to (n, K, k, d), K dividing H; mask (..., q, k) True where to look. -> (n, H, q, d)."""
+    grouped = query.shape[1] != key.shape[1]
+    if softcap is None:
+        return scaled_dot_product_attention(
+            query, key, value, mask, dropout_p=dropout, is_causal=is_causal, scale=scaling, enable_gqa=grouped
+        )
+    # Gemma 2: scores are squashed before the softmax; no fused kernel does that.
+    if grouped:
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+        value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
+    scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
+    scores = torch.tanh(scores / softcap) * softcap
+    if is_causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ value
+
+
+def _split(row: torch.Tensor, count: int) -> torch.Tensor:
+    """(1, heads, count * l, d) -> (count, heads, l, d), a view."""
+    if count == 1:
+        return row
+    return row[0].unflatten(1, (count, -1)).transpose(0, 1)
+
+
+# Which configurations are switched over now: their id -> (how many blocks use them, the attention before, the configuration).
+_switched: dict[int, tuple[int, Any, Any]] = {}
+_lock = threading.RLock()
+
+
+def _before(module: nn.Module) -> Any:
+    """The attention function that the module had before `flat`."""
+    entry = _switched.get(id(getattr(module, "config", None)))
+    name = entry[1] if entry is not None else "sdpa"
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager or ALL_ATTENTION_FUNCTIONS["sdpa"])
+
+
+def _mask(*args: Any, config: Any = None, **kwargs: Any) -> Any:
+    """The mask of a call without segments: the one that the model had before `flat`."""
+    entry = _switched.get(id(config))
+    name = entry[1] if entry is not None and entry[1] in ALL_MASK_ATTENTION_FUNCTIONS.valid_keys() else "sdpa"
+    return ALL_MASK_ATTENTION_FUNCTIONS[name](*args, config=config, **kwargs)
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, _mask)
+
+
+def unwrap(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside `torch.compile`, PEFT, DataParallel and the like.
+
+    Raises PackingNotSupported if there is none, or if a PEFT adapter adds virtual tokens (soft prompts).
+    """
+    inner: Any = model
+    for _ in range(8):
+        if isinstance(inner, PreTrainedModel):
+            return inner
+        peft_config = getattr(inner, "active_peft_config", None)
+        if peft_config is not None and getattr(peft_config, "is_prompt_learning", False):
+            raise PackingNotSupported(
+                f"{type(peft_config).__name__} puts virtual tokens before every prompt; merge it or use LoRA to pack"
+            )
+        if hasattr(inner, "_orig_mod"):
+            inner = inner._orig_mod
+        elif hasattr(inner, "get_base_model"):
+            inner = inner.get_base_model()
+        elif isinstance(getattr(inner, "module", None), nn.Module):
+            inner = inner.module
+        else:
+            break
+    raise PackingNotSupported(f"prepacking needs a transformers model, got {type(model).__name__}")
+
+
+def configurations(model: PreTrainedModel) -> list[Any]:
+    """Every configuration inside the model that says which attention to use, each once."""
+    found: dict[int, Any] = {}
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel):
+            found.setdefault(id(part.config), part.config)
+    for config in list(found.values()):
+        for name in getattr(config, "sub_configs", {}):
+            inner = getattr(config, name, None)
+            if inner is not None:
+                found.setdefault(id(inner), inner)
+    return list(found.values())
+
+
+@contextmanager
+def flat(model: nn.Module) -> Iterator[PreTrainedModel]:
+    """Run the block with the attention of flat rows; afterwards, also after an error, the model has its own again.
+
+    Blocks may nest and overlap in threads: the last that ends restores. Calls without `segments` inside the block are the model's
+    ordinary ones. Yields the transformers model inside wrappers. Raises PackingNotSupported if the model cannot change its attention.
+    """
+    inner = unwrap(model)
+    with _lock:
+        configs = configurations(inner)
+        if not any(id(config) in _switched for config in configs):
+            before = [getattr(config, "_attn_implementation", None) for config in configs]
+            try:
+                inner.set_attn_implementation(NAME)
+            except ValueError as error:
+                _put_back(configs, before)
+                raise PackingNotSupported(f"{type(inner).__name__} cannot change its attention: {error}") from error
+            if inner.config._attn_implementation != NAME:
+                _put_back(configs, before)
+                raise PackingNotSupported(
+                    f"{type(inner).__name__} has its own attention code and cannot change it; pass backend='mask'"
+                )
+        else:
+            before = [_switched[id(config)][1] if id(config) in _switched else None for config in configs]
+        for config, name in zip(configs, before, strict=True):
+            count = _switched[id(config)][0] if id(config) in _switched else 0
+            _switched[id(config)] = (count + 1, name, config)
+    try:
+        yield inner
+    finally:
+        with _lock:
+            for config in configs:
+                count, name, _ = _switched.pop(id(config))
+                if count > 1:
+                    _switched[id(config)] = (count - 1, name, config)
+                else:
+                    _put_back([config], [name])
+
+
+def _put_back(configs: list[Any], names: list[Any]) -> None:
+    for config, name in zip(configs, names, strict=True):
+        config._attn_implementation_internal = name
