@@ -113,7 +113,7 @@ def pack_rows(codes: np.ndarray, bits: np.ndarray, width: int, out: np.ndarray) 
         held = 0
         at = 0
         for j in range(codes.shape[1]):
-            b = np.int64(bits[j])
+            b = int(bits[j])
             mask = (np.uint64(1) << np.uint64(b)) - np.uint64(1)
             buffer = (buffer << np.uint64(b)) | (np.uint64(codes[i, j]) & mask)
             held += b
@@ -134,7 +134,7 @@ def unpack_rows(segments: np.ndarray, bits: np.ndarray, width: int, out: np.ndar
         held = 0
         at = 0
         for j in range(out.shape[1]):
-            b = np.int64(bits[j])
+            b = int(bits[j])
             if held < b:
                 buffer = (buffer << np.uint64(width)) | np.uint64(segments[i, at])
                 held += width

@@ -58,14 +58,16 @@ def pack_signs(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return out
 
 
-@intrinsic  # type: ignore[misc, unused-ignore]
-def popcount(typingctx: Any, word: Any) -> Any:
+def _popcount(typingctx: Any, word: Any) -> Any:
     """Bits set in a uint64, as one machine instruction (LLVM's ctpop)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), codegen
+
+
+popcount: Any = intrinsic(_popcount)
 
 
 @numba.njit(cache=True, nogil=True)
