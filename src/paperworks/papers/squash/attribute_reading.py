@@ -41,6 +41,13 @@ class Column:
     def __len__(self) -> int:
         return len(self.missing)
 
+    @property
+    def sets(self) -> tuple[np.ndarray, np.ndarray]:
+        """starts and codes of a column of labels."""
+        if self.starts is None or self.codes is None:
+            raise TypeError(f"a column of kind {self.kind} has no sets of labels")
+        return self.starts, self.codes
+
 
 def read_columns(data: Any, types: Mapping[str, str] | None = None) -> dict[str, Column]:
     """Typed columns by name, in the order of the data.
