@@ -6,6 +6,7 @@ Names: tanh, erf (odd); square (x^2 / 2), cos (even); softplus, relu, gelu. A fu
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,28 @@ class Activation:
     first: Elementwise
     second: Elementwise
     smooth: bool = True
+
+    def __reduce__(self) -> Any:  # the known ones hold lambdas, which do not pickle
+        if ACTIVATIONS.get(self.name) is self:
+            return activation, (self.name,)
+        return Activation, (self.name, self.value, self.first, self.second, self.smooth)
+
+
+@dataclass(frozen=True)
+class _OfTorch:
+    """A derivative of a function on torch tensors, as one on arrays."""
+
+    function: Callable[[Any], Any]
+    order: int
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        import torch
+
+        derivative = self.function
+        for _ in range(self.order):
+            derivative = torch.func.grad(derivative)
+        flat = torch.as_tensor(np.ascontiguousarray(x).reshape(-1))
+        return np.asarray(torch.func.vmap(derivative)(flat).detach().numpy()).reshape(np.shape(x))
 
 
 def _density(x: np.ndarray) -> np.ndarray:
@@ -128,20 +151,9 @@ def check_derivatives(which: Activation) -> None:
 
 def _from_torch(function: Callable[[Any], Any]) -> Activation:
     name = getattr(function, "__name__", type(function).__name__)
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtra(f"the derivatives of {name} by torch.func (or give them by custom(...))", "nn") from error
-
-    def elementwise(f: Callable[[Any], Any]) -> Elementwise:
-        def apply(x: np.ndarray) -> np.ndarray:
-            flat = torch.as_tensor(np.ascontiguousarray(x).reshape(-1))
-            return np.asarray(torch.func.vmap(f)(flat).detach().numpy()).reshape(np.shape(x))
-
-        return apply
-
-    first = torch.func.grad(function)
-    made = Activation(name, elementwise(function), elementwise(first), elementwise(torch.func.grad(first)))
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra(f"the derivatives of {name} by torch.func (or give them by custom(...))", "nn")
+    made = Activation(name, _OfTorch(function, 0), _OfTorch(function, 1), _OfTorch(function, 2))
     try:
         made.value(np.zeros(2)), made.first(np.zeros(2))
     except (TypeError, RuntimeError, ValueError) as error:

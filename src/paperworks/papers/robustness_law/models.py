@@ -115,8 +115,8 @@ class _KernelModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.interpolates_ = bool(solution.residual <= tol)
         if self.reg == 0.0 and not self.interpolates_:
             why = (
-                f"{self.n_parameters_:,} parameters for {X.shape[0]:,} rows"
-                if self.n_parameters_ < X.shape[0]
+                f"its kernel has rank {solution.rank:,} for {X.shape[0]:,} rows"
+                if solution.rank < X.shape[0]
                 else "some rows are equal, or nearly, with different targets"
             )
             warnings.warn(
@@ -277,7 +277,8 @@ class NTKRegressor(_KernelModel):
     """Least squares on the tangent features x (kron) act'(W^T x) of a two-layer net with fixed outer weights; d * width parameters.
 
     Parameters and attributes as in `RandomFeatures`; n_parameters_ is d * width. An even activation makes it robust once width is
-    above n (theorem on tangent kernels); an odd one does not. With relu the second derivative is taken as 0, which it is almost everywhere.
+    above n (theorem on tangent kernels); an odd one does not. With "square" it is a quadratic form in x, which interpolates up to
+    d (d + 1) / 2 rows and cannot tell x from -x. With relu the second derivative is taken as 0, which it is almost everywhere.
 
     >>> rng = np.random.default_rng(0)
     >>> X, y = rng.standard_normal((40, 100)), rng.standard_normal(40)
@@ -313,6 +314,13 @@ class NTKRegressor(_KernelModel):
 
     def _count(self, d: int) -> float:
         return float(self.width) * d
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = (
+            True  # with "square" it is a quadratic form in x: d (d + 1) / 2 dimensions, and even
+        )
+        return tags
 
     def _outputs(self, Z: np.ndarray) -> np.ndarray:
         if self._weights is None:
