@@ -92,13 +92,16 @@ def _word_mask(codes: np.ndarray, table: np.ndarray, out: np.ndarray, first: boo
 
 
 @numba.njit(cache=True)
-def _label_mask(starts: np.ndarray, codes: np.ndarray, table: np.ndarray, out: np.ndarray, first: bool) -> None:
-    for i in range(len(starts) - 1):
-        if first or out[i]:
-            found = numba.uint8(0)
-            for at in range(starts[i], starts[i + 1]):
-                found |= table[codes[at]]
-            out[i] = found
+def _label_mask(starts: np.ndarray, rows: np.ndarray, wanted: np.ndarray, out: np.ndarray, first: bool) -> None:
+    """By the rows of each label: starts (labels + 1,) into rows."""
+    found = out if first else np.empty_like(out)
+    found[:] = 0
+    for label in wanted:
+        for at in range(starts[label], starts[label + 1]):
+            found[rows[at]] = 1
+    if not first:
+        for i in range(len(out)):
+            out[i] &= found[i]
 
 
 @numba.njit(cache=True)
@@ -127,7 +130,9 @@ class _Masks:
                 self.numbers[name] = np.array(column)
         for name in data.labels:
             codes, rows, words = data.coded_labels(name)
-            self.labels[name] = np.searchsorted(rows, np.arange(self.n + 1)).astype(np.int32), codes, words
+            order = np.argsort(codes, kind="stable")
+            starts = np.searchsorted(codes[order], np.arange(len(words) + 1))
+            self.labels[name] = starts, rows[order].astype(np.int32), words
         self.packed = np.zeros((self.n + 7) // 8, dtype=np.uint8)
         self._whole = np.zeros(8 * len(self.packed), dtype=np.uint8)
         self._mask = self._whole[: self.n]
@@ -155,8 +160,9 @@ class _Masks:
                 codes, words = self.words[name]
                 _word_mask(codes, _table(words, values), out, first)
             case HasAny(name, values):
-                starts, codes, words = self.labels[name]
-                _label_mask(starts, codes, _table(words, values), out, first)
+                starts, rows, words = self.labels[name]
+                wanted = np.array([words[value] for value in values if value in words], dtype=np.int64)
+                _label_mask(starts, rows, wanted, out, first)
             case And(parts):
                 for at, part in enumerate(sorted(parts, key=lambda part: isinstance(part, HasAny))):
                     self._into(part, out, first and at == 0)
