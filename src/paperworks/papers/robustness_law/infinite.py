@@ -105,12 +105,13 @@ def dual(kind: Kind, act: Activation, q: np.ndarray, r: np.ndarray, c: np.ndarra
 def hermite_dual(
     function: Callable[[np.ndarray], np.ndarray], q: np.ndarray, r: np.ndarray, c: np.ndarray, n_terms: int = TERMS
 ) -> Dual:
-    """The same for any function: sum over j of a_j(q) a_j(r) rho^j with rho = c / sqrt(q r) and a_j its Hermite coefficients."""
-    left, right = (
-        hermite_coefficients(function, n_terms + 2, np.sqrt(q)),
-        hermite_coefficients(function, n_terms + 2, np.sqrt(r)),
-    )
-    rho = np.clip(c / np.sqrt(q[:, None] * r[None, :]), -1.0, 1.0)
+    """The same for any function: sum over j of a_j(q) a_j(r) rho^j with rho = c / sqrt(q r) and a_j its Hermite coefficients.
+
+    What the terms left out would add at rho = 1 is added as one more power, so that the diagonal is exact and the kernel positive.
+    """
+    root = np.sqrt(q[:, None] * r[None, :])
+    rho = np.clip(c / root, -1.0, 1.0)
+    left, right = (hermite_coefficients(function, n_terms + 2, np.sqrt(x)) for x in (q, r))
     j = np.arange(n_terms)
     slope_left, slope_right = (a[:, 1 : n_terms + 1] * np.sqrt(j + 1) for a in (left, right))
     bend_left = left[:, 2:] * np.sqrt((j + 1) * (j + 2))
@@ -120,8 +121,19 @@ def hermite_dual(
         for total, (a, b) in zip(sums, pairs, strict=True):
             total *= rho
             total += a[:, term, None] * b[None, :, term]
+    rest_left, rest_right = (_rest(function, x, a[:, :n_terms]) for x, a in ((q, left), (r, right)))
+    rest = rest_left[:, None] * rest_right[None, :] * rho ** (n_terms - 1)
     # E[g'(u) g'(v)] and E[g''(u) g(v)] / 2; the coefficients of g' at scale s are those of g shifted, over s
-    return Dual(sums[0], sums[1] / np.sqrt(q[:, None] * r[None, :]), sums[2] / (2 * q[:, None]))
+    return Dual(
+        sums[0] + rest * rho,
+        (sums[1] + n_terms * rest) / root,
+        (sums[2] - n_terms * rest * rho) / (2 * q[:, None]),
+    )
+
+
+def _rest(function: Callable[[np.ndarray], np.ndarray], q: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    energy = hermite_coefficients(lambda x: function(x) ** 2, 1, np.sqrt(q))[:, 0]
+    return np.sqrt(np.maximum(energy - (coefficients**2).sum(axis=1), 0.0))
 
 
 def kernel(kind: Kind, act: Activation, Z: np.ndarray, X: np.ndarray) -> np.ndarray:
@@ -132,12 +144,6 @@ def kernel(kind: Kind, act: Activation, Z: np.ndarray, X: np.ndarray) -> np.ndar
     d = X.shape[1]
     inner = Z @ X.T
     value = dual(kind, act, (Z * Z).sum(1) / d, (X * X).sum(1) / d, inner / d).value
-    if (
-        Z is X and (kind, act.name) not in CLOSED
-    ):  # the series is slowest where rho = 1, and there the mean is one integral
-        function = act.value if kind == "rf" else act.first
-        squares = hermite_coefficients(lambda x: function(x) ** 2, 1, np.sqrt((X * X).sum(1) / d))
-        value[np.diag_indices_from(value)] = squares[:, 0]
     return value * inner if kind == "ntk" else value
 
 
