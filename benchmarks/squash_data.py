@@ -273,12 +273,15 @@ def _sorted(data: DataSet, name: str) -> np.ndarray:
 # -- truth ----------------------------------------------------------------------------------------------------------
 
 
-def workload(data: DataSet, selectivity: float, n_queries: int, cache: Path | None = None, seed: int = 1) -> Workload:
-    """Held-out queries with a filter each, and the truth by an exact scan of the rows that pass."""
+def workload(
+    data: DataSet, selectivity: float, n_queries: int, cache: Path | None = None, seed: int = 1, share: int = 1
+) -> Workload:
+    """Held-out queries with a filter each (or one for every `share` of them), and the truth by an exact scan."""
     rng = np.random.default_rng([seed, round(selectivity * 1000)])
     queries = data.Q[:n_queries]
-    kept = cache / data.name / f"truth-{selectivity:g}-{n_queries}-{seed}.npz" if cache is not None else None
-    filters = [random_filter(data, selectivity, rng) for _ in range(len(queries))]
+    kept = cache / data.name / f"truth-{selectivity:g}-{n_queries}-{seed}-{share}.npz" if cache is not None else None
+    drawn = [random_filter(data, selectivity, rng) for _ in range(0, len(queries), share)]
+    filters = [drawn[at // share] for at in range(len(queries))]
     if kept is not None and kept.exists():
         with np.load(kept) as file:
             return Workload(selectivity, queries, filters, file["truth"], file["farthest"], file["matching"])
