@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # before NumPy; systems that take a number of threads are told it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy; systems that take a number of threads are told it
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import numpy as np
 import squash_data as sets
@@ -202,7 +203,7 @@ def measure(data: DataSet, systems: list[type[System]], args: argparse.Namespace
             worker = Worker(system)
             try:
                 results.built[system.name] = built = worker.build(
-                    cache / data.name, Path(folder) / system.__name__, threads[-1] if system.library else threads[-1]
+                    cache / data.name, Path(folder) / system.__name__, threads[-1]
                 )
                 tell(f"{system.name} built in {built.cpu_s:.1f} s of CPU, {built.wall_s:.1f} s")
                 results.sweep += sweep(worker, data, works, n, tell)

@@ -319,7 +319,7 @@ class FaissIVF(_Faiss):
         return f"IVF{n},Flat"
 
     def knobs(self, selectivity: float) -> list[Knob]:
-        return [{"nprobe": nprobe} for nprobe in (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)]
+        return [{"nprobe": nprobe} for nprobe in (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)]
 
     def parameters(self, selector: Any, knob: Knob) -> Any:
         import faiss
@@ -338,7 +338,7 @@ class FaissPQ(_Faiss):
     def knobs(self, selectivity: float) -> list[Knob]:
         return [
             {"nprobe": nprobe, "refine": refine}
-            for nprobe in (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192)
+            for nprobe in (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
             for refine in (2, 4, 10)
         ]
 
