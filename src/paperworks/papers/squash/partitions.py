@@ -127,7 +127,7 @@ def balanced_partitions(
     n_partitions: int,
     *,
     tolerance: float = 0.1,
-    iterations: int = 15,
+    iterations: int = 10,
     sample: int = SAMPLE_ROWS,
     seed: int = 0,
 ) -> Partitions:
@@ -170,7 +170,7 @@ def _priced_kmeans(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centres (k, d) and prices (k,) under which the sampled rows split almost evenly."""
     rng = np.random.default_rng(seed)
-    chosen = sample_rows(len(vectors), max(k, min(sample, 2048 * k)), seed)
+    chosen = sample_rows(len(vectors), max(k, min(sample, 65_536 + 512 * k)), seed)
     rows = np.asarray(vectors[chosen], dtype=np.float32)
     centres = kmeans(rows, k, iterations=5, seed=seed)
     prices = np.zeros(k)
@@ -178,14 +178,14 @@ def _priced_kmeans(
     low, high = int((1 - tolerance / 2) * share), int(np.ceil((1 + tolerance / 2) * share))
     for _ in range(iterations if k > 1 else 0):
         costs = _costs(rows, centres, np.zeros(k))
-        settle_prices(costs, prices, low, high, 8)
+        settle_prices(costs, prices, low, high, 2)
         labels = (costs + prices.astype(np.float32)).argmin(axis=1).astype(np.int32)
         moved = _centres(rows, labels, centres, rng)
         rests = np.abs(moved - centres).max(initial=0.0) <= 1e-4 * np.abs(centres).max(initial=0.0)
         centres = moved
         if rests:
             break
-    settle_prices(_costs(rows, centres, np.zeros(k)), prices, low, high, 30)
+    settle_prices(_costs(rows, centres, np.zeros(k)), prices, low, high, 12)
     return centres, prices
 
 
