@@ -30,8 +30,10 @@ def curve_svg(summary: Sequence[dict[str, Any]]) -> str:
         return _BOTTOM - share * (_BOTTOM - _TOP)
 
     parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 300" role="img" font-family="sans-serif" font-size="12" '
-        'fill="currentColor"><title>Sensitivity over width; predictions are dashed</title>',
+        (
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 300" role="img" font-family="sans-serif" font-size="12" '
+            'fill="currentColor"><title>Sensitivity over width; predictions are dashed</title>'
+        ),
         f'<path d="M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}" fill="none" stroke="currentColor"/>',
         f'<text x="{(_LEFT + _RIGHT) / 2}" y="294" text-anchor="middle">hidden units</text>',
         f'<text x="{_LEFT}" y="276">{min(finite):g}</text>',
@@ -62,8 +64,10 @@ def radius_svg(radii: Sequence[float], title: str) -> str:
         path += f"H{_LEFT + radius / reach * (_RIGHT - _LEFT):.1f}V{_BOTTOM - share * (_BOTTOM - _TOP):.1f}"
     return "".join(
         [
-            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 440 300" role="img" font-family="sans-serif" font-size="12" '
-            f'fill="currentColor"><title>{html.escape(title)}</title>',
+            (
+                '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 440 300" role="img" font-family="sans-serif" font-size="12" '
+                f'fill="currentColor"><title>{html.escape(title)}</title>'
+            ),
             f'<path d="M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}" fill="none" stroke="currentColor"/>',
             f'<path d="{path}" fill="none" stroke="{_COLOURS[0]}" stroke-width="2"/>',
             f'<text x="{_LEFT}" y="276">0</text><text x="{_RIGHT}" y="276" text-anchor="end">{reach:.3g}</text>',
