@@ -28,8 +28,7 @@ def iter_blocks(
 
     With check=True (the default) NaN and infinite values raise InputError that names the first such row.
     """
-    if vectors.ndim != 2:
-        raise InputError(f"vectors must have the shape (rows, dimensions), got {vectors.shape}")
+    _check_shape(vectors)
     step = block_rows or rows_per_block(vectors.shape[1])
     count = len(vectors) if rows is None else len(rows)
     for start in range(0, count, step):
@@ -41,10 +40,16 @@ def iter_blocks(
         yield start, block
 
 
+def _check_shape(vectors: np.ndarray) -> None:
+    if vectors.ndim != 2:
+        raise InputError(f"vectors must have the shape (rows, dimensions), got {vectors.shape}")
+
+
 def check_finite(block: np.ndarray, positions: np.ndarray | None = None, what: str = "vectors") -> None:
     """Raise InputError naming the first row of block (b, d) with a NaN or infinite value; positions (b,) give its name."""
     # The sum of a row is finite when the row is, unless float32 overflows: then the row itself is looked at.
-    sums = block.sum(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = block.sum(axis=1)
     for row in np.flatnonzero(~np.isfinite(sums)):
         if not np.isfinite(block[row]).all():
             name = row if positions is None else positions[row]
@@ -113,6 +118,7 @@ def moments(
 ) -> Moments:
     """Mean and covariance of vectors (n, d), of `rows` of them, or of an iterable of blocks (b, d), read once."""
     if isinstance(vectors, np.ndarray):
+        _check_shape(vectors)
         blocks: Iterable[np.ndarray] = (block for _, block in iter_blocks(vectors, rows=rows, block_rows=block_rows))
         found = Moments.empty(vectors.shape[1])
     else:
