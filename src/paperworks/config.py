@@ -42,6 +42,13 @@ class MailSettings(BaseModel):
     smtp_rate_per_minute: float = Field(default=60, gt=0)
 
 
+class SearchSettings(BaseModel):
+    """When search by meaning goes through a compressed index instead of scanning all vectors."""
+
+    compress_above: int = Field(default=300_000, ge=0)  # papers
+    memory_mib: float = Field(default=0, ge=0)  # that the vectors may take; more are compressed; 0: no limit
+
+
 class SourceSettings(BaseModel):
     """Addresses of the services; changed by tests and by mirrors."""
 
@@ -70,6 +77,7 @@ class Settings(BaseSettings):
     run_memory_gib: float = Field(default=16, gt=0)
     trending: TrendingSettings = TrendingSettings()
     mail: MailSettings = MailSettings()
+    search: SearchSettings = SearchSettings()
     sources: SourceSettings = SourceSettings()
 
     @classmethod

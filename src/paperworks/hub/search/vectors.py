@@ -4,6 +4,7 @@ The folder holds one `current.json`, the only file that ever changes (by rename)
 embedder's own files, and segments that are written once: `N.ids.npy` int64 (n, 2) of paper id and text hash, `N.vectors.npy`
 float32 (n, d) of unit rows, memory-mapped. A paper that was embedded again stands in a later segment; the last one counts.
 What does not fit its checksum is not used: search then answers in words until the next `reindex`.
+A large hub has a compressed index beside them (`compressed.py`), which then names the rows that are worth scoring.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from paperworks.hub.search.embed import Embedder, kind_of
 log = logging.getLogger(__name__)
 CURRENT = "current.json"
 GATHER_BELOW = 0.1  # share of rows under which the wanted ones are gathered instead of scanning all
+GATHER_COMPRESSED = 2_000  # rows up to which a compressed index is not asked either
 BLOCK_BYTES = 1 << 24
 
 
@@ -54,6 +56,8 @@ class State:
     signature: str = ""  # of the papers when the last segment was written
     serial: int = 0
     n_rows_fitted: int = 0  # papers there were when the space was learnt
+    compressed: str = ""  # folder of the compressed index, in that of the generation
+    n_compressed: int = 0  # rows that it covers, from the first on
 
     @property
     def n_rows(self) -> int:
@@ -103,12 +107,28 @@ def text_hash(text: str) -> int:
     return zlib.crc32(data) | (len(data) & 0x7FFF_FFFF) << 32
 
 
+class Candidates(Protocol):
+    """Names the rows worth scoring, of the first `n_covered`; see `compressed.py`."""
+
+    n_covered: int
+
+    def candidates(self, query: np.ndarray, k: int, wanted: np.ndarray | None) -> np.ndarray: ...
+
+
 class VectorIndex:
     """An opened set of vectors. Build with `open_index`; never changes."""
 
-    def __init__(self, state: State, embedder: Embedder, ids: np.ndarray, parts: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self,
+        state: State,
+        embedder: Embedder,
+        ids: np.ndarray,
+        parts: Sequence[np.ndarray],
+        compressed: Candidates | None = None,
+    ) -> None:
         """ids int64 (n, 2): paper id and text hash of each row; parts: float32 (n_i, d), together n rows."""
         self.state = state
+        self.compressed = compressed
         self.embedder = embedder
         self.parts = list(parts)
         self.ids = np.ascontiguousarray(ids[:, 0]) if len(ids) else np.zeros(0, np.int64)
@@ -163,10 +183,11 @@ class VectorIndex:
     def nearest(
         self, query: np.ndarray, k: int, *, allowed: np.ndarray | None = None, most_id: int | None = None
     ) -> list[tuple[int, float]]:
-        """The `k` papers with the largest cosine to `query`, best first; exact. Only cosines above zero.
+        """The `k` papers with the largest cosine to `query`, best first. Only cosines above zero.
 
         query float32 (d,), of length 1. allowed: ids that may be found, ascending, None: all. most_id: no larger ids.
-        Under a tenth of the rows, those allowed are gathered; else all are scanned and the others masked.
+        Exact: under a tenth of the rows, those allowed are gathered; else all are scanned and the others masked. With a
+        compressed index the scores are as exact, and nearly all of the k are those of the scan.
         """
         if not len(self.ids) or not query.any() or k <= 0:
             return []
@@ -174,10 +195,13 @@ class VectorIndex:
         if allowed is not None:
             rows = self.rows_of(allowed)
             rows = rows[rows >= 0]
-            if len(rows) < GATHER_BELOW * len(self.ids):
+            few = GATHER_BELOW * len(self.ids) if self.compressed is None else GATHER_COMPRESSED
+            if len(rows) < few:
                 return self._gathered(query, k, rows, most_id)
             wanted = np.zeros(len(self.ids), dtype=bool)
             wanted[rows] = True
+        if self.compressed is not None:
+            return self._among_candidates(self.compressed, query, k, wanted if allowed is not None else None, most_id)
         scores = self.scores(query)
         if allowed is not None:
             scores[~wanted] = -1
@@ -189,6 +213,27 @@ class VectorIndex:
     def scores(self, query: np.ndarray) -> np.ndarray:
         """Cosine of `query` to every row, float32 (n,)."""
         return np.concatenate([part @ query for part in self.parts])
+
+    def _among_candidates(
+        self, compressed: Candidates, query: np.ndarray, k: int, wanted: np.ndarray | None, most_id: int | None
+    ) -> list[tuple[int, float]]:
+        """What the compressed index names, and all rows that came after it, scored on their vectors."""
+        n = compressed.n_covered
+        limited = most_id is not None and len(self._sorted) > 0 and self._sorted[-1] > most_id
+        if wanted is None and (len(self._dead) or limited):
+            wanted = np.ones(len(self.ids), dtype=bool)
+            wanted[self._dead] = False
+        if wanted is not None and limited:
+            wanted &= self.ids <= most_id
+        later = np.arange(n, len(self.ids)) if wanted is None else n + np.flatnonzero(wanted[n:])
+        near = compressed.candidates(query, k, None if wanted is None else wanted[:n])
+        return self._gathered(query, k, np.concatenate([near, later]), None)
+
+    def rows_in_force(self) -> np.ndarray:
+        """Rows int64 of papers' last vectors, ascending, without those of papers that have no known word."""
+        known = np.concatenate([part.any(axis=1) for part in self.parts]) if self.parts else np.zeros(0, dtype=bool)
+        known[self._dead] = False
+        return np.flatnonzero(known)
 
     def _gathered(self, query: np.ndarray, k: int, rows: np.ndarray, most_id: int | None) -> list[tuple[int, float]]:
         if most_id is not None:
@@ -295,7 +340,21 @@ def load(root: Path, state: State) -> VectorIndex:
             parts.append(part.view(np.ndarray))
     except (OSError, ValueError, PaperworksError) as error:
         raise StoreError(f"the vectors in {folder} cannot be used: {error}; run: paperworks reindex") from error
-    return VectorIndex(state, embedder, np.concatenate(ids) if ids else np.zeros((0, 2), np.int64), parts)
+    named = np.concatenate(ids) if ids else np.zeros((0, 2), np.int64)
+    return VectorIndex(state, embedder, named, parts, _compressed(folder, state))
+
+
+def _compressed(folder: Path, state: State) -> Candidates | None:
+    """The compressed index that the state names; without a whole one all vectors are scanned."""
+    if not state.compressed:
+        return None
+    from paperworks.hub.search.compressed import Compressed  # only a large hub loads numba
+
+    try:
+        return Compressed(folder / state.compressed, state.n_compressed)
+    except PaperworksError as error:
+        log.warning("%s; all vectors are scanned until the next reindex", error)
+        return None
 
 
 def _crc(path: Path) -> int:

@@ -20,10 +20,10 @@ from sqlalchemy import select
 from sqlalchemy import text as sql
 from sqlalchemy.orm import Session
 
-from paperworks.errors import InputError, NotFound, PaperworksError
+from paperworks.errors import InputError, NotFound, PaperworksError, StoreError
 from paperworks.hub.hub import Hub
 from paperworks.hub.identifiers import parse_reference
-from paperworks.hub.search import building, vectors
+from paperworks.hub.search import building, compressed, vectors
 from paperworks.hub.search.embed import SvdEmbedder, terms
 from paperworks.hub.search.finding import CAP, DEPTH, Facts, Finder, Found, facets_of, in_order, ordered, spelling
 from paperworks.hub.search.query import MODES, SORTS, Filter, Query, parse
@@ -460,7 +460,7 @@ def reindex(hub: Hub, progress: Progress = silent, *, force: bool = False) -> Re
 
     The vectors are learnt anew when there are none, when the hub has grown by half, and weekly; in between, new papers are
     folded in. On a hub of some size learning is done by a child process, so that a server goes on answering. Two at once do
-    not get into each other's way: the second does nothing.
+    not get into each other's way: the second does nothing. A large hub's vectors are compressed too, see `Settings.search`.
     force: learn the vectors anew and rebuild the words index whatever their state.
 
     Raises StoreError when the folder cannot be written, InputError for an embedder that is not installed.
@@ -471,6 +471,7 @@ def reindex(hub: Hub, progress: Progress = silent, *, force: bool = False) -> Re
     try:
         with FileLock(root / "building.lock", timeout=0):
             did, n = _reindex_vectors(hub, progress, force)
+            _compress_vectors(hub, progress)
             if did != "nothing" or force:
                 _tend_words(hub, force)
     except Timeout:
@@ -515,6 +516,23 @@ def _reindex_vectors(hub: Hub, progress: Progress, force: bool) -> tuple[Literal
     else:
         building.build_apart(hub.db, root, embedder, now, progress)
     return "refit", n_papers
+
+
+def _compress_vectors(hub: Hub, progress: Progress) -> None:
+    """Build a compressed index where one is wished and due. Without it all vectors are scanned, so a failure is only told."""
+    root, wish = hub.settings.vectors, hub.settings.search
+    state = vectors.read_state(root)
+    if state is not None and state.compressed:
+        compressed.drop_if_not_wished(root, state, above=wish.compress_above, memory_mib=wish.memory_mib)
+    if not compressed.due(root, state, above=wish.compress_above, memory_mib=wish.memory_mib):
+        return
+    try:
+        if state is not None and state.n_rows <= building.IN_PROCESS:
+            compressed.compress(root, progress)
+        else:
+            compressed.compress_apart(root, progress)
+    except StoreError as error:
+        log.warning("%s", error)
 
 
 def _tend_words(hub: Hub, force: bool) -> None:
