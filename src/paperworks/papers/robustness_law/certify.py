@@ -117,15 +117,14 @@ def margin_slopes(layers: list[Layer], z: np.ndarray, label: int, radius: float)
 
     The Jacobian is followed from the output back, as the interval of each entry of the margins' gradient in each layer's input.
     """
-    mids, intervals = z, []
+    intervals = []
     low = high = z
     for index, layer in enumerate(layers):
         if index == 0:  # exact for a ball: the row norm times the radius
             centre = z @ layer.weight + layer.bias
             reach = radius * np.linalg.norm(layer.weight, axis=0)
         else:
-            mids = (low + high) / 2
-            centre = mids @ layer.weight + layer.bias
+            centre = (low + high) / 2 @ layer.weight + layer.bias
             reach = ((high - low) / 2) @ np.abs(layer.weight)
         low, high = centre - reach, centre + reach
         if layer.act is None:
@@ -155,6 +154,19 @@ def forward(layers: list[Layer], Z: np.ndarray) -> np.ndarray:
         if layer.act is not None:
             Z = layer.act.value(Z)
     return Z
+
+
+def gradients(layers: list[Layer], Z: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Gradients of directions . f at each row: Z (m, d), directions (m, o) -> (m, d)."""
+    slopes = []
+    for layer in layers:
+        Z = Z @ layer.weight + layer.bias
+        slopes.append(None if layer.act is None else layer.act.first(Z))
+        Z = Z if layer.act is None else layer.act.value(Z)
+    back = directions
+    for layer, slope in zip(reversed(layers), reversed(slopes), strict=True):
+        back = (back if slope is None else back * slope) @ layer.weight.T
+    return back
 
 
 def certified_radius(layers: list[Layer], z: np.ndarray, *, limit: float = 1e6, steps: int = 40) -> float:
