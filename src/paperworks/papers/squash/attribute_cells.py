@@ -70,7 +70,7 @@ def cut(counts: np.ndarray, max_cells: int = MAX_CELLS) -> np.ndarray:
 
 def _greedy(running: np.ndarray, size: int, max_cells: int) -> list[int]:
     """Fill cells up to `size` rows from the left; a larger value has one for itself. Gives up beyond max_cells."""
-    firsts = []
+    firsts: list[int] = []
     first, n_values = 0, len(running) - 1
     while first < n_values and len(firsts) <= max_cells:
         firsts.append(first)

@@ -15,6 +15,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.papers.squash.attribute_keys import HIGHEST, PER_SECOND, SECONDS, float_keys
+from paperworks.papers.squash.filters import without_zone
 
 KINDS = ("int", "float", "bool", "category", "labels", "datetime")
 NAT = np.iinfo(np.int64).min
@@ -319,7 +320,7 @@ def _dates(name: str, present: list[Any], missing: np.ndarray) -> Column:
 
 def _moment(value: Any) -> np.datetime64:
     if hasattr(value, "to_datetime64"):
-        return (value.tz_convert("UTC").tz_localize(None) if value.tzinfo is not None else value).to_datetime64()
+        return np.datetime64(without_zone(value).to_datetime64())
     if isinstance(value, datetime.datetime) and value.tzinfo is not None:
         value = value.astimezone(datetime.UTC).replace(tzinfo=None)
     return value if isinstance(value, np.datetime64) else np.datetime64(value)

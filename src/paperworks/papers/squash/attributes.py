@@ -10,7 +10,7 @@ import datetime
 import itertools
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from paperworks.papers.squash.attribute_cells import MISSING, Stored, label_bits
 from paperworks.papers.squash.attribute_keys import key_floats
 from paperworks.papers.squash.attribute_merge import concatenate
 from paperworks.papers.squash.attribute_reading import Column, read_columns
-from paperworks.papers.squash.filters import FilterLike, UnknownAttribute, as_filter
+from paperworks.papers.squash.filters import FilterError, FilterLike, UnknownAttribute, as_filter
 
 if TYPE_CHECKING:
     from paperworks.papers.squash.filter_program import FilterProgram
@@ -77,8 +77,11 @@ class AttributeTable:
     @classmethod
     def from_columns(cls, columns: Mapping[str, Column], n: int) -> AttributeTable:
         """From typed columns of n rows."""
-        stored, planes, orders = [], [np.zeros((0, n), np.uint8)], []
-        keys, starts, codes = [], [], []
+        stored: list[Stored] = []
+        planes, orders = [np.zeros((0, n), np.uint8)], []
+        keys: list[np.ndarray] = []
+        starts: list[np.ndarray] = []
+        codes: list[np.ndarray] = []
         n_codes = 0
         for name, column in columns.items():
             plane = sum(len(part) for part in planes)
@@ -123,6 +126,11 @@ class AttributeTable:
         return {name: one.kind for name, one in self.stored.items()}
 
     @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """cells, keys, label_starts, label_codes, as the kernels take them."""
+        return self.cells, self.keys, self.label_starts, self.label_codes
+
+    @property
     def resident_bytes(self) -> int:
         """Bytes that a search touches: the cells. Keys, labels and sorted orders are read in places."""
         return self.cells.nbytes
@@ -136,22 +144,29 @@ class AttributeTable:
             raise UnknownAttribute(f"there is no attribute {name!r}; there are: {known}") from None
 
     def compile(
-        self, what: FilterLike, *, ids: np.ndarray | None = None, rows: np.ndarray | None = None
+        self,
+        what: FilterLike,
+        *,
+        positions_of: Callable[[np.ndarray], np.ndarray] | None = None,
+        rows: np.ndarray | None = None,
     ) -> FilterProgram:
         """Check a filter against the columns and make its program; programs are kept by the text of the expression.
 
-        ids (n,) int64: the id of each position, needed for filters by id (default: the position). rows (n,): the number that
-        each position had when the rows were given, for masks (default: the position). Raises UnknownAttribute,
-        FilterTypeError, FilterError.
+        positions_of: ids int64 -> positions int64 of those that are in the table, for filters by id (default: an id is a
+        position). rows (n,): the number that each position had when the rows were given, for masks (default: the position).
+        Raises UnknownAttribute, FilterTypeError, FilterError.
         """
         from paperworks.papers.squash.filter_program import compile_filter
 
         wanted = as_filter(what)
-        key = _ALL if wanted is None else wanted.key
-        if key is not None and (known := self._programs.get(key)) is not None:
-            self._programs.move_to_end(key)
-            return known
-        program = compile_filter(self, wanted, ids, rows)
+        try:
+            key = _ALL if wanted is None else wanted.key
+            if key is not None and (known := self._programs.get(key)) is not None:
+                self._programs.move_to_end(key)
+                return known
+            program = compile_filter(self, wanted, positions_of, rows)
+        except RecursionError as error:
+            raise FilterError("the filter is nested too deeply; write long lists of values with isin") from error
         if key is not None:
             self._programs[key] = program
             while len(self._programs) > MAX_CACHED:
@@ -194,7 +209,8 @@ class AttributeTable:
         """The rows at positions `order` (m,), in that order; dictionaries and cells stay."""
         order = np.asarray(order)
         cells = np.ascontiguousarray(self.cells[:, order])
-        starts, codes = [], []
+        starts: list[np.ndarray] = []
+        codes: list[np.ndarray] = []
         n_codes = 0
         for row in self.label_starts:
             counts = row[order + 1] - row[order]
@@ -271,7 +287,8 @@ class AttributeTable:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{folder} holds no attributes that can be read: {error}") from error
-        table = cls(stored, *arrays, orders)
+        cells, keys, starts, codes = arrays
+        table = cls(stored, cells, keys, starts, codes, orders)
         if table.cells.shape != (sum(one.n_planes for one in stored), n) or table.keys.shape[1:] != (n,):
             raise InputError(f"{folder}: cells {table.cells.shape} and keys {table.keys.shape} do not fit {n} rows")
         return table

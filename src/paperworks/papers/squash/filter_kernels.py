@@ -21,7 +21,6 @@ PUSH, AND, OR = range(3)
 NEVER, INTERVALS, LABELS_ANY, LABELS_ALL, LABELS_NONE, LABELS_NOT_ALL = range(6)
 COLUMNS = 11
 BLOCK = 4096  # rows a round: the buffers of a few levels stay in the first cache
-MAX_DEPTH = 60  # buffers of a program; `verify_row` keeps its stack in the bits of one integer
 NO, MAYBE, YES = np.uint8(0), np.uint8(1), np.uint8(2)
 
 
@@ -208,7 +207,7 @@ def _exact_at(line, exact, keys, label_starts, label_codes, row):  # type: ignor
 @numba.njit(cache=True, nogil=True)
 def verify_row(code, exact, tables, masks, cells, keys, label_starts, label_codes, row):  # type: ignore[no-untyped-def]
     """True if the row passes, exactly: where a cell only says maybe, the key or the labels decide."""
-    stack = np.int64(0)  # bit 0 is the top
+    stack = np.int64(0)  # bit 0 is the top; programs are written so that 64 levels would need more than 2^60 leaves
     for k in range(code.shape[0]):
         line = code[k]
         kind, combine = line[0], line[1]
@@ -236,13 +235,11 @@ def exact_rows(code, exact, tables, masks, cells, keys, label_starts, label_code
     evaluate_rows(code, tables, masks, cells, start, stop, out, scratch)
     count = 0
     for i in range(stop - start):
-        value = out[i]
-        if value == MAYBE:
-            value = np.uint8(verify_row(code, exact, tables, masks, cells, keys, label_starts, label_codes, start + i))
-        else:
-            value = np.uint8(value >> 1)
-        out[i] = value
-        count += value
+        passes = out[i] == YES
+        if out[i] == MAYBE:
+            passes = verify_row(code, exact, tables, masks, cells, keys, label_starts, label_codes, start + i)
+        out[i] = passes
+        count += passes
     return count
 
 

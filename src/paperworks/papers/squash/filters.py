@@ -42,16 +42,10 @@ class Filter:
     """A condition on rows. Combine with `&`, `|` and `~`."""
 
     def __and__(self, other: Filter) -> Filter:
-        return And((self, _operand(other, "&")))
-
-    def __rand__(self, other: Filter) -> Filter:
-        return And((_operand(other, "&"), self))
+        return And((*_parts(self, And), *_parts(_operand(other, "&"), And)))
 
     def __or__(self, other: Filter) -> Filter:
-        return Or((self, _operand(other, "|")))
-
-    def __ror__(self, other: Filter) -> Filter:
-        return Or((_operand(other, "|"), self))
+        return Or((*_parts(self, Or), *_parts(_operand(other, "|"), Or)))
 
     def __invert__(self) -> Filter:
         return Not(self)
@@ -390,6 +384,11 @@ def _from_operator(attribute: Attr, op: str, value: Any) -> Filter:
     )
 
 
+def _parts(one: Filter, kind: type[Many]) -> tuple[Filter, ...]:
+    """a & b & c is one 'and' of three, however long the chain."""
+    return one.parts if isinstance(one, kind) else (one,)
+
+
 def _operand(other: object, sign: str) -> Filter:
     if isinstance(other, Filter):
         return other
@@ -413,12 +412,17 @@ def _scalar(name: str, value: object) -> Scalar:
     if isinstance(value, float) and math.isnan(value):
         raise FilterError(f"{name}: nothing compares with NaN; use Attr({name!r}).is_null()")
     if hasattr(value, "to_datetime64"):  # a pandas Timestamp, which may hold nanoseconds
-        value = (value.tz_convert("UTC").tz_localize(None) if value.tzinfo is not None else value).to_datetime64()
+        value = without_zone(value).to_datetime64()
     if isinstance(value, np.datetime64) and np.isnat(value):
         raise FilterError(f"{name}: nothing compares with NaT; use Attr({name!r}).is_null()")
     if isinstance(value, bool | int | float | str | datetime.date | np.datetime64):
         return value
     raise FilterTypeError(f"{name}: cannot compare with {type(value).__name__} {value!r}")
+
+
+def without_zone(stamp: Any) -> Any:
+    """A pandas Timestamp in UTC, the zone taken off."""
+    return stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo is not None else stamp
 
 
 def _to_json(value: Scalar) -> Any:

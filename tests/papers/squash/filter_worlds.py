@@ -1,0 +1,172 @@
+"""Random tables and random filters, and what a filter means said in plain Python, for the tests of the filters."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from paperworks.papers.squash import filters as fl
+from paperworks.papers.squash.attributes import AttributeTable
+
+WORDS = ["", "a", "aa", "b", "cs.CL", "cs.LG", "z", "Ω", "日本"]
+MOMENTS = [datetime.datetime(2024, 1, day, hour) for day in (1, 2, 3) for hour in (0, 12)]
+BIG = 2**53
+
+
+def world(seed: int, n: int = 300) -> dict[str, list[Any]]:
+    """A table with every kind of attribute, ties, missing values, and more values than cells."""
+    rng = np.random.default_rng(seed)
+
+    def some(values: list[Any], missing: float = 0.1) -> list[Any]:
+        return [None if rng.random() < missing else values[rng.integers(len(values))] for _ in range(n)]
+
+    many_labels = [f"label{i}" for i in range(90)]
+    return {
+        "year": some(list(range(2015, 2025))),
+        "stamp": some([BIG + i for i in range(-3, 600)] + [-(2**63), 2**63 - 1]),
+        "tied": [7 if rng.random() < 0.9 else int(rng.integers(-500, 500)) for _ in range(n)],
+        "price": some([0.0, -0.0, 1.5, -1.5, float("inf"), -float("inf"), float(BIG), *rng.normal(size=400).tolist()]),
+        "open": some([True, False]),
+        "category": some(WORDS),
+        "venue": some([f"v{i:03d}" for i in range(400)]),
+        "tags": [None if rng.random() < 0.1 else rng.choice(WORDS, rng.integers(0, 4)).tolist() for _ in range(n)],
+        "labels": [
+            None if rng.random() < 0.1 else rng.choice(many_labels, rng.integers(0, 5)).tolist() for _ in range(n)
+        ],
+        "codes": [rng.integers(0, 5, rng.integers(0, 3)).tolist() for _ in range(n)],
+        "date": some(MOMENTS),
+        "day": some([moment.date() for moment in MOMENTS]),
+        "never": [None] * n,
+    }
+
+
+def table(columns: dict[str, list[Any]]) -> AttributeTable:
+    return AttributeTable.from_data(columns)
+
+
+def truth(one: fl.Filter, row: dict[str, Any]) -> bool | None:
+    """True, False or None for unknown: the logic of SQL, one row at a time."""
+    if isinstance(one, fl.Not):
+        inner = truth(one.part, row)
+        return None if inner is None else not inner
+    if isinstance(one, fl.Many):
+        parts = [truth(part, row) for part in one.parts]
+        decisive = isinstance(one, fl.Or)
+        if decisive in parts:
+            return decisive
+        return None if None in parts else not decisive
+    if isinstance(one, fl.Rows):
+        return bool(one.mask[row["_position"]])
+    if isinstance(one, fl.Ids):
+        return row["_position"] in set(one.ids.tolist())
+    value = row[one.name]
+    if isinstance(one, fl.IsNull):
+        return value is None
+    if value is None:
+        return None
+    if isinstance(one, fl.Contains):
+        return (set(one.values) <= set(value)) if one.every else bool(set(one.values) & set(value))
+    if isinstance(one, fl.IsIn):
+        if isinstance(value, list):
+            return bool(set(one.values) & set(value))
+        return any(_as_compared(value, other) == _same_kind(value, other) for other in one.values)
+    left, right = _as_compared(value, one.value), _same_kind(value, one.value)
+    return {
+        "==": left == right,
+        "!=": left != right,
+        "<": left < right,
+        "<=": left <= right,
+        ">": left > right,
+        ">=": left >= right,
+    }[one.op]
+
+
+def _as_compared(value: Any, other: Any) -> Any:
+    return _moment(value) if isinstance(value, datetime.date) else value
+
+
+def _same_kind(value: Any, other: Any) -> Any:
+    return _moment(other) if isinstance(value, datetime.date) else other
+
+
+def _moment(value: Any) -> datetime.datetime:
+    if isinstance(value, str):
+        return datetime.datetime.fromisoformat(value)
+    if isinstance(value, datetime.datetime):
+        return value
+    return datetime.datetime(value.year, value.month, value.day)
+
+
+def expected(one: fl.Filter, columns: dict[str, list[Any]]) -> np.ndarray:
+    n = len(next(iter(columns.values())))
+    rows = ({"_position": i} | {name: values[i] for name, values in columns.items()} for i in range(n))
+    return np.array([truth(one, row) is True for row in rows], dtype=bool)
+
+
+CONSTANTS = {
+    "year": st.integers(2013, 2026) | st.floats(2014, 2025, allow_nan=False).map(lambda x: round(x, 1)),
+    "stamp": st.integers(BIG - 5, BIG + 600)
+    | st.sampled_from([float(BIG), float(BIG + 2), -(2**63), 2**63 - 1, 2**64, -1e30]),
+    "tied": st.integers(-510, 510) | st.sampled_from([7, 6.5, 7.5]),
+    "price": st.sampled_from([0, 0.0, -0.0, 1.5, -1.5, BIG, BIG + 1, float("inf"), -float("inf"), 10**400])
+    | st.floats(-3, 3),
+    "category": st.sampled_from([*WORDS, "unseen", "cs"]),
+    "venue": st.integers(0, 420).map(lambda i: f"v{i:03d}"),
+    "date": st.sampled_from([*MOMENTS, "2024-01-02", "2024-01-02T12:00:00", datetime.date(2024, 1, 3)]),
+    "day": st.sampled_from([*MOMENTS, "2024-01-02", datetime.date(2024, 1, 3), datetime.datetime(2024, 1, 1, 13)]),
+    "never": st.integers(0, 3),
+}
+LABELS = {
+    "tags": st.sampled_from([*WORDS, "unseen"]),
+    "labels": st.integers(0, 95).map(lambda i: f"label{i}"),
+    "codes": st.integers(0, 6),
+}
+OPERATORS = st.sampled_from(fl.COMPARISONS)
+
+
+def _compared(name: str) -> st.SearchStrategy[fl.Filter]:
+    constant = CONSTANTS[name]
+    return st.one_of(
+        st.builds(lambda op, value: fl.Compare(name, op, value), OPERATORS, constant),
+        st.builds(lambda values: fl.Attr(name).isin(values), st.lists(constant, max_size=8)),
+        st.builds(lambda low, high: fl.Attr(name).between(low, high), constant, constant),
+    )
+
+
+def _labelled(name: str) -> st.SearchStrategy[fl.Filter]:
+    return st.builds(
+        lambda values, how: getattr(fl.Attr(name), how)(values),
+        st.lists(LABELS[name], max_size=4),
+        st.sampled_from(["contains_any", "contains_all", "isin"]),
+    )
+
+
+def _rows(n: int) -> st.SearchStrategy[fl.Filter]:
+    masks = st.integers(0, 5).map(lambda seed: fl.Rows(np.random.default_rng(seed).random(n) < 0.5))
+    return masks | st.lists(st.integers(-3, n + 3), max_size=20).map(
+        lambda ids: fl.as_filter(np.array(ids, dtype=np.int64))
+    )
+
+
+LEAVES = st.one_of(
+    *(_compared(name) for name in CONSTANTS),
+    *(_labelled(name) for name in LABELS),
+    st.builds(lambda op, value: fl.Compare("open", op, value), st.sampled_from(["==", "!="]), st.booleans()),
+    st.sampled_from([*CONSTANTS, *LABELS, "open"]).map(lambda name: fl.Attr(name).is_null()),
+)
+
+
+def filters(n: int | None = 300) -> st.SearchStrategy[fl.Filter]:
+    """Random expressions; n: also masks of n rows and ids, which cannot be written as text."""
+    return st.recursive(
+        LEAVES if n is None else LEAVES | _rows(n),
+        lambda inner: st.one_of(
+            st.builds(lambda a, b: a & b, inner, inner),
+            st.builds(lambda a, b: a | b, inner, inner),
+            inner.map(lambda a: ~a),
+        ),
+        max_leaves=8,
+    )
