@@ -70,7 +70,7 @@ class SklearnAdapter:
         self.task: Task = task or ("classification" if hasattr(model, "classes_") else "regression")
         if self.task == "classification" and not hasattr(model, "classes_"):
             raise InputError(f"{type(model).__name__} has no classes_; use task='regression'")
-        self.layers = certify.layers_of(model)
+        self.layers = self._checked(certify.layers_of(model))
         exact = self.layers is not None or hasattr(model, "input_gradient")
         self.gradient_kind: Literal["exact", "finite differences"] = "exact" if exact else "finite differences"
         self.n_parameters = count_parameters(model)
@@ -78,6 +78,15 @@ class SklearnAdapter:
         self.activations = (name,) if isinstance(name, str) and name in ACTIVATIONS else ()
         if self.task == "regression" and self.scores(points[:1], np.arange(1)).shape[1] != 1:
             raise InputError("a report on a regression needs one output; fit one model an output")
+
+    def _checked(self, layers: list[certify.Layer] | None) -> list[certify.Layer] | None:
+        """The layers, if they give what the model predicts: a Poisson regressor has a coef_ too, and is not linear."""
+        if layers is None or layers[0].weight.shape[0] != self.points.shape[1]:
+            return None
+        found, said = certify.forward(layers, self.points), np.asarray(self.model.predict(self.points))
+        if self.task == "classification":
+            return layers if (np.asarray(self.model.classes_)[found.argmax(axis=1)] == said).all() else None
+        return layers if np.allclose(found.reshape(said.shape), said, rtol=1e-4, atol=1e-6) else None
 
     def scores(self, points: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Decision values, logits or log-probabilities; the output itself for a regression."""
