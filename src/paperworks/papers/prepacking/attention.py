@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -129,20 +129,17 @@ def attend(
     prefix = segments.prefix
     for start, length, count in segments.runs:
         stop = start + length * count
-        if sliding_window is not None and prefix + length > sliding_window:
-            raise PackingNotSupported(
-                f"a prompt of {prefix + length} tokens is longer than the sliding window of {sliding_window} tokens"
-            )
         q = _split(query[:, :, start:stop], count)
         k = _split(key[:, :, prefix + start : prefix + stop], count)
         v = _split(value[:, :, prefix + start : prefix + stop], count)
-        mask = None
         if prefix:
             k = torch.cat([key[:, :, :prefix].expand(count, -1, -1, -1), k], dim=2)
             v = torch.cat([value[:, :, :prefix].expand(count, -1, -1, -1), v], dim=2)
-            if causal and length > 1:
-                mask = torch.ones(length, prefix + length, dtype=torch.bool, device=q.device).tril(prefix)
-        result = one_call(q, k, v, mask, bool(causal and not prefix and length > 1), scaling, softcap, dropout)
+        window = sliding_window if sliding_window is not None and prefix + length > sliding_window else None
+        if prefix + length > 1:
+            _refuse_unknown_window(module, prefix + length, sliding_window)
+        mask = _band(length, prefix, causal, window, q.device) if window or (causal and prefix and length > 1) else None
+        result = one_call(q, k, v, mask, bool(causal and mask is None and length > 1), scaling, softcap, dropout)
         out[0, start:stop].view(count, length, n_heads, -1).copy_(result.transpose(1, 2))
     if segments.tail is not None:
         start = sum(segments.lengths)
@@ -179,6 +176,27 @@ def one_call(
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ value
 
 
+def _band(length: int, prefix: int, causal: bool, window: int | None, device: torch.device) -> torch.Tensor:
+    """(length, prefix + length) bool: True where a query sees a key, at most window - 1 tokens away."""
+    queries = torch.arange(prefix, prefix + length, device=device)[:, None]
+    distance = queries - torch.arange(prefix + length, device=device)[None]
+    seen = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
+    return seen & (distance.abs() < window) if window else seen
+
+
+def _refuse_unknown_window(module: nn.Module, length: int, sliding_window: int | None) -> None:
+    """A layer that its configuration calls sliding must say how wide its window is, or it would look at everything."""
+    config = getattr(module, "config", None)
+    kinds, layer = getattr(config, "layer_types", None), getattr(module, "layer_idx", None)
+    if sliding_window is None and kinds and isinstance(layer, int) and layer < len(kinds):
+        limit = getattr(config, "sliding_window", None)
+        if kinds[layer] == "sliding_attention" and limit and length > limit:
+            raise PackingNotSupported(
+                f"layer {layer} of {type(module).__name__} slides over {limit} tokens but does not say so to its attention, "
+                f"and a prompt has {length}; pass backend='padded'"
+            )
+
+
 def _split(row: torch.Tensor, count: int) -> torch.Tensor:
     """(1, heads, count * l, d) -> (count, heads, l, d), a view."""
     if count == 1:
@@ -186,24 +204,40 @@ def _split(row: torch.Tensor, count: int) -> torch.Tensor:
     return row[0].unflatten(1, (count, -1)).transpose(0, 1)
 
 
-# Which configurations are switched over now: their id -> (how many blocks use them, the attention before, the configuration).
-_switched: dict[int, tuple[int, Any, Any]] = {}
+@dataclass
+class _Switch:
+    """A configuration whose attention is changed for now: to what, from what, and by how many blocks."""
+
+    config: Any
+    name: str
+    before: str | None
+    count: int = 0
+
+
+_switched: dict[int, _Switch] = {}  # by the id of the configuration, which the entry keeps alive
 _lock = threading.RLock()
 
 
 def _before(module: nn.Module) -> Any:
     """The attention function that the module had before `flat`."""
-    entry = _switched.get(id(getattr(module, "config", None)))
-    name = entry[1] if entry is not None else "sdpa"
+    name = attention_name(getattr(module, "config", None))
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager or ALL_ATTENTION_FUNCTIONS["sdpa"])
 
 
+def attention_name(config: Any) -> str:
+    """The attention of a configuration, as it is outside of `flat`."""
+    entry = _switched.get(id(config))
+    name = entry.before if entry is not None else getattr(config, "_attn_implementation", None)
+    return name if name and name != NAME else "sdpa"
+
+
 def _mask(*args: Any, config: Any = None, **kwargs: Any) -> Any:
     """The mask of a call without segments: the one that the model had before `flat`."""
-    entry = _switched.get(id(config))
-    name = entry[1] if entry is not None and entry[1] in ALL_MASK_ATTENTION_FUNCTIONS.valid_keys() else "sdpa"
-    return ALL_MASK_ATTENTION_FUNCTIONS[name](*args, config=config, **kwargs)
+    name = attention_name(config)
+    return ALL_MASK_ATTENTION_FUNCTIONS[name if name in ALL_MASK_ATTENTION_FUNCTIONS.valid_keys() else "sdpa"](
+        *args, config=config, **kwargs
+    )
 
 
 AttentionInterface.register(NAME, attend)
@@ -249,45 +283,54 @@ def configurations(model: PreTrainedModel) -> list[Any]:
     return list(found.values())
 
 
-@contextmanager
-def flat(model: nn.Module) -> Iterator[PreTrainedModel]:
-    """Run the block with the attention of flat rows; afterwards, also after an error, the model has its own again.
+def flat(model: nn.Module) -> AbstractContextManager[PreTrainedModel]:
+    """Run a block with the attention of flat rows; afterwards, also after an error, the model has its own again.
 
     Blocks may nest and overlap in threads: the last that ends restores. Calls without `segments` inside the block are the model's
-    ordinary ones. Yields the transformers model inside wrappers. Raises PackingNotSupported if the model cannot change its attention.
+    ordinary ones. Gives the transformers model inside wrappers. Raises PackingNotSupported if the model cannot change its attention.
+    """
+    return using(model, NAME)
+
+
+@contextmanager
+def using(model: nn.Module, name: str) -> Iterator[PreTrainedModel]:
+    """Run the block with the attention `name` of transformers, and put the model's own back at the end.
+
+    Raises PackingNotSupported if the model cannot change its attention, or has been changed to another one by a block that still runs.
     """
     inner = unwrap(model)
-    with _lock:
-        configs = configurations(inner)
-        if not any(id(config) in _switched for config in configs):
-            before = [getattr(config, "_attn_implementation", None) for config in configs]
-            try:
-                inner.set_attn_implementation(NAME)
-            except ValueError as error:
-                _put_back(configs, before)
-                raise PackingNotSupported(f"{type(inner).__name__} cannot change its attention: {error}") from error
-            if inner.config._attn_implementation != NAME:
-                _put_back(configs, before)
-                raise PackingNotSupported(
-                    f"{type(inner).__name__} has its own attention code and cannot change it; pass backend='mask'"
-                )
-        else:
-            before = [_switched[id(config)][1] if id(config) in _switched else None for config in configs]
-        for config, name in zip(configs, before, strict=True):
-            count = _switched[id(config)][0] if id(config) in _switched else 0
-            _switched[id(config)] = (count + 1, name, config)
+    configs = _enter(inner, name)
     try:
         yield inner
     finally:
         with _lock:
             for config in configs:
-                count, name, _ = _switched.pop(id(config))
-                if count > 1:
-                    _switched[id(config)] = (count - 1, name, config)
-                else:
-                    _put_back([config], [name])
+                entry = _switched[id(config)]
+                entry.count -= 1
+                if not entry.count:
+                    del _switched[id(config)]
+                    config._attn_implementation_internal = entry.before
 
 
-def _put_back(configs: list[Any], names: list[Any]) -> None:
-    for config, name in zip(configs, names, strict=True):
-        config._attn_implementation_internal = name
+def _enter(inner: PreTrainedModel, name: str) -> list[Any]:
+    with _lock:
+        configs = configurations(inner)
+        entries = [_switched.get(id(config)) for config in configs]
+        others = {entry.name for entry in entries if entry is not None} - {name}
+        if others:
+            raise PackingNotSupported(
+                f"{type(inner).__name__} runs with the attention {others.pop()} just now, not with {name}"
+            )
+        before = [getattr(config, "_attn_implementation", None) for config in configs]
+        if not all(entries):
+            try:
+                inner.set_attn_implementation(name)
+                if inner.config._attn_implementation != name:
+                    raise PackingNotSupported(f"{type(inner).__name__} has its own attention code and cannot change it")
+            except (ValueError, ImportError, PackingNotSupported) as error:
+                for config, own in zip(configs, before, strict=True):
+                    config._attn_implementation_internal = own
+                raise PackingNotSupported(f"{type(inner).__name__} cannot use the attention {name}: {error}") from error
+        for config, entry, own in zip(configs, entries, before, strict=True):
+            _switched.setdefault(id(config), entry or _Switch(config, name, own)).count += 1
+        return configs
