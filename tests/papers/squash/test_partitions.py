@@ -24,7 +24,7 @@ from paperworks.papers.squash.partitions import (
 
 def within(sizes: np.ndarray, n: int, tolerance: float = 0.1) -> bool:
     share = n / len(sizes)
-    floor, cap = max(1, np.floor((1 - tolerance) * share)), np.ceil((1 + tolerance) * share)
+    floor, cap = max(1, np.floor((1 - tolerance) * share + 1e-9)), np.ceil((1 + tolerance) * share - 1e-9)
     return bool(sizes.sum() == n and sizes.min() >= floor and sizes.max() <= cap)
 
 

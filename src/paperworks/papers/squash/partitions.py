@@ -145,7 +145,9 @@ def balanced_partitions(
         log.warning("%d partitions were asked for %d rows: one row a partition", n_partitions, n)
         n_partitions = n
     share = n / n_partitions
-    floor, cap = max(1, int(np.floor((1 - tolerance) * share))), int(np.ceil((1 + tolerance) * share))
+    # A hair of slack: 1.1 * 80 is 88.00000000000001 in floating point, and the limit is 88.
+    floor = max(1, int(np.floor((1 - tolerance) * share + 1e-9)))
+    cap = int(np.ceil((1 + tolerance) * share - 1e-9))
     centres, prices = _priced_kmeans(vectors, n_partitions, tolerance, iterations, sample, seed)
 
     labels = np.empty(n, dtype=np.int32)

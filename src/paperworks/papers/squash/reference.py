@@ -105,7 +105,7 @@ def partition(X: np.ndarray, count: int, rng: np.random.Generator, rounds: int =
 
     The paper solves for the cheapest flow. Here a cluster is full at 1.1, and the last rows must fill those below 0.9.
     """
-    cap, floor = int(np.ceil(1.1 * len(X) / count)), max(1, int(0.9 * len(X) / count))
+    cap, floor = -(-11 * len(X) // (10 * count)), max(1, 9 * len(X) // (10 * count))
     centres, labels = X[rng.choice(len(X), count, replace=False)], np.zeros(len(X), dtype=int)
     for _ in range(rounds):
         squares = ((X[:, None] - centres) ** 2).sum(axis=2)
