@@ -67,6 +67,10 @@ def truth(one: fl.Filter, row: dict[str, Any]) -> bool | None:
         return value is None
     if value is None:
         return None
+    if isinstance(one, fl.Between):
+        left, middle, right = _same_kind(value, one.low), _as_compared(value, one.low), _same_kind(value, one.high)
+        above = left <= middle if one.inclusive in ("both", "left") else left < middle
+        return above and (middle <= right if one.inclusive in ("both", "right") else middle < right)
     if isinstance(one, fl.Contains):
         return (set(one.values) <= set(value)) if one.every else bool(set(one.values) & set(value))
     if isinstance(one, fl.IsIn):
@@ -124,6 +128,7 @@ LABELS = {
     "labels": st.integers(0, 95).map(lambda i: f"label{i}"),
     "codes": st.integers(0, 6),
 }
+INCLUSIVE = st.sampled_from(["both", "left", "right", "neither"])
 OPERATORS = st.sampled_from(fl.COMPARISONS)
 
 
@@ -132,7 +137,7 @@ def _compared(name: str) -> st.SearchStrategy[fl.Filter]:
     return st.one_of(
         st.builds(lambda op, value: fl.Compare(name, op, value), OPERATORS, constant),
         st.builds(lambda values: fl.Attr(name).isin(values), st.lists(constant, max_size=8)),
-        st.builds(lambda low, high: fl.Attr(name).between(low, high), constant, constant),
+        st.builds(lambda *ends: fl.Attr(name).between(*ends), constant, constant, INCLUSIVE),
     )
 
 

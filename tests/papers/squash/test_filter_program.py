@@ -185,7 +185,7 @@ def nested(levels: int):
     """Groups in groups, of which none can be opened."""
     wanted = Attr("a0") == 1
     for i in range(1, levels):
-        first, second = Attr(f"a{i % 99}") == 1, Attr(f"a{i % 98}") == 1
+        first, second = Attr(f"a{i % 50}") == 1, Attr(f"a{50 + i % 49}") == 1
         wanted = (first & second) | ((second | first) & wanted)
     return wanted
 

@@ -8,6 +8,8 @@ Equal values never part, so a filter sees for each cell whether all, none or som
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,11 @@ class Stored:
     key_row: int = -1
     starts_row: int = -1
     bits: list[tuple[int, int, bool]] = field(default_factory=list)
+
+    @cached_property
+    def running(self) -> list[int]:
+        """Rows in the cells (or posting lists) before each; one entry more than cells."""
+        return list(accumulate(self.counts, initial=0))
 
     @property
     def exact(self) -> bool:

@@ -53,6 +53,10 @@ def number_interval(op: str, value: float, is_float: bool) -> tuple[int, int]:
     True
     """
     if not is_float:
+        if type(value) is int and LOWEST < value < HIGHEST:  # by far the most frequent case
+            low = LOWEST if op in ("<", "<=") else value + (op == ">")
+            high = HIGHEST if op in (">", ">=") else value - (op == "<")
+            return low, high
         if isinstance(value, float) and math.isinf(value):
             below, above, exact = (HIGHEST, HIGHEST + 1, False) if value > 0 else (LOWEST - 1, LOWEST, False)
         else:

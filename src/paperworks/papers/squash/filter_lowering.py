@@ -31,6 +31,7 @@ from paperworks.papers.squash.filter_nodes import (
 )
 from paperworks.papers.squash.filters import (
     And,
+    Between,
     Compare,
     Contains,
     Filter,
@@ -78,6 +79,8 @@ class Lowering:
     def _lower(self, one: Filter, negated: bool) -> Node:
         if isinstance(one, Compare):
             return self._compare(one, negated)
+        if isinstance(one, Between):
+            return self._between(one, negated)
         if isinstance(one, Not):
             return self._lower(one.part, not negated)
         if isinstance(one, Many):
@@ -100,6 +103,17 @@ class Lowering:
             return self._ids(one, negated)
         raise FilterTypeError(f"not a filter: {one!r}")
 
+    def _between(self, one: Between, negated: bool) -> Node:
+        above = ">=" if one.inclusive in ("both", "left") else ">"
+        below = "<=" if one.inclusive in ("both", "right") else "<"
+        stored = self.table.attribute(one.name)
+        if stored.kind == "labels":
+            self._compare(Compare(one.name, above, one.low), negated)  # says why not
+        low, high = interval(stored, above, one.low), interval(stored, below, one.high)
+        found = (max(low[0], high[0]), min(low[1], high[1]))
+        intervals = [found] if found[0] <= found[1] else []
+        return ScalarLeaf(self.table, stored, complement(intervals) if negated else intervals)
+
     def _compare(self, one: Compare, negated: bool) -> Node:
         stored = self.table.attribute(one.name)
         op = "==" if one.op == "!=" else one.op
@@ -108,7 +122,8 @@ class Lowering:
                 f"{one.name} holds sets of labels, which do not compare with {one.op}; "
                 f"use Attr({one.name!r}).contains({one.value!r}), contains_any or contains_all"
             )
-        intervals = union([interval(stored, op, one.value)])
+        found = interval(stored, op, one.value)
+        intervals = [found] if found[0] <= found[1] else []
         return ScalarLeaf(self.table, stored, complement(intervals) if negated != (one.op == "!=") else intervals)
 
     def _is_in(self, one: IsIn, negated: bool) -> Node:

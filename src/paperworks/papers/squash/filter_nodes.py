@@ -7,11 +7,11 @@ Each leaf tells its instructions (see `filter_kernels`), bounds on how many rows
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -74,14 +74,15 @@ class ScalarLeaf:
     null: bool = False
 
     @cached_property
-    def runs(self) -> list[tuple[int, int, int, int]]:
-        """First cell, last cell, first and last cell that pass as a whole, one for each interval that meets a cell."""
+    def runs(self) -> list[tuple[int, int, int, int, int, int]]:
+        """For each interval that meets a cell: first and last cell, first and last that pass as a whole, first and last key."""
         low, high = self.stored.low, self.stored.high
         found = []
         for first_key, last_key in self.intervals:
             first, last = bisect_left(high, first_key), bisect_right(low, last_key) - 1
             if first <= last:
-                found.append((first, last, first + (low[first] < first_key), last - (high[last] > last_key)))
+                inner, inner_last = first + (low[first] < first_key), last - (high[last] > last_key)
+                found.append((first, last, inner, inner_last, first_key, last_key))
         return found
 
     def folded(self) -> ScalarLeaf | Constant:
@@ -90,20 +91,15 @@ class ScalarLeaf:
         null = self.null and one.n_missing > 0
         if not self.runs and not null:
             return Constant(False)
-        whole = sum(last - first + 1 for _, _, first, last in self.runs if first <= last)
+        whole = sum(last - first + 1 for _, _, first, last, _, _ in self.runs if first <= last)
         if whole == len(one.low) and (null or not one.n_missing):
             return Constant(True)
         return self
 
-    @cached_property
-    def running(self) -> list[int]:
-        """Rows in the cells before each cell."""
-        return list(accumulate(self.stored.counts, initial=0))
-
     def bounds(self, n: int) -> tuple[int, int, float]:
-        running = self.running
-        most = sum(running[last + 1] - running[first] for first, last, _, _ in self.runs)
-        least = sum(running[last + 1] - running[first] for _, _, first, last in self.runs if first <= last)
+        running = self.stored.running
+        most = sum(running[last + 1] - running[first] for first, last, _, _, _, _ in self.runs)
+        least = sum(running[last + 1] - running[first] for _, _, first, last, _, _ in self.runs if first <= last)
         most = min(most, running[-1])
         nulls = self.stored.n_missing if self.null else 0
         return least + nulls, most + nulls, nulls + (least + most) / 2
@@ -111,29 +107,22 @@ class ScalarLeaf:
     @cached_property
     def slices(self) -> list[tuple[int, int]]:
         """Where the matches stand in the sorted order, exactly."""
-        one, running = self.stored, self.running
+        one, running = self.stored, self.stored.running
         if one.key_row < 0:
-            found = [(running[first], running[last + 1]) for first, last, _, _ in self.runs]
+            found = [(running[first], running[last + 1]) for first, last, _, _, _, _ in self.runs]
         else:
             order, keys = self.table.order(one.name), self.table.keys[one.key_row]
             found = []
-            for (first_key, last_key), (first, last) in zip(
-                self._met, ((a, b) for a, b, _, _ in self.runs), strict=True
-            ):
+            for first, last, inner, inner_last, first_key, last_key in self.runs:
                 begin, end = running[first], running[last + 1]
-                if one.low[first] < first_key:
+                if inner > first:
                     begin = kernels.first_at_least(keys, order, begin, running[first + 1], first_key)
-                if one.high[last] > last_key:
+                if inner_last < last:
                     end = kernels.first_at_least(keys, order, running[last], end, last_key + 1)
                 found.append((begin, end))
         if self.null:
             found.append((running[-1], running[-1] + one.n_missing))
         return found
-
-    @property
-    def _met(self) -> Intervals:
-        low, high = self.stored.low, self.stored.high
-        return [(a, b) for a, b in self.intervals if bisect_left(high, a) <= bisect_right(low, b) - 1]
 
     def driver_size(self) -> int | None:
         return int(sum(end - begin for begin, end in self.slices))
@@ -144,7 +133,7 @@ class ScalarLeaf:
 
     def write(self, writer: Writer, combine: int) -> None:
         exact = (kernels.NEVER, 0, 0, 0)
-        if any(first != inner or last != inner_last for first, last, inner, inner_last in self.runs):
+        if any(run[0] != run[2] or run[1] != run[3] for run in self.runs):
             exact = writer.exact(
                 kernels.INTERVALS, self.stored.key_row, [end for pair in self.intervals for end in pair]
             )
@@ -152,7 +141,7 @@ class ScalarLeaf:
         if len(self.runs) + self.null > MAX_RANGES or self._share_a_cell():
             writer.add(kernels.TABLE, combine, plane, (writer.table(self._states()), 0, 0, 0), exact)
             return
-        lines = [_range_line(*run) for run in self.runs]
+        lines = [_range_line(*run[:4]) for run in self.runs]
         if self.null:
             lines.append((kernels.RANGE, (MISSING, 0, 2, 0)))
         writer.group(kernels.OR, combine, [(kind, plane, numbers, exact) for kind, numbers in lines])
@@ -162,9 +151,9 @@ class ScalarLeaf:
 
     def _states(self) -> np.ndarray:
         states = np.zeros(256, np.uint8)
-        for first, last, _, _ in self.runs:
+        for first, last, _, _, _, _ in self.runs:
             states[first : last + 1] = 1
-        for _, _, first, last in self.runs:
+        for _, _, first, last, _, _ in self.runs:
             if first <= last:
                 states[first : last + 1] = 2
         states[MISSING] = 2 * self.null
@@ -196,14 +185,14 @@ class LabelLeaf:
             exactly = one.n_missing if self.mode == "null" else present
             return exactly, exactly, float(exactly)
         counts = [one.counts[code] for code in self.codes]
-        shares = np.array(counts, dtype=float) / max(1, present)
+        shares = [count / max(1, present) for count in counts]
         if self.mode in ("any", "none"):
             least, most = max(counts, default=0), min(present, sum(counts))
-            about = present * (1 - float(np.prod(1 - shares)))
+            about = present * (1 - math.prod(1 - share for share in shares))
         else:
             least = max(0, sum(counts) - (len(counts) - 1) * present) if counts else present
             most = min(counts, default=present)
-            about = present * float(np.prod(shares))
+            about = present * math.prod(shares)
         if self.mode in ("any", "all"):
             return least, most, min(max(about, least), most)
         return present - most, present - least, present - min(max(about, least), most)
@@ -215,14 +204,9 @@ class LabelLeaf:
         return min(counts) if self.mode == "all" and counts else None
 
     def driver(self) -> np.ndarray:
-        order, running = self.table.order(self.stored.name), self.running
+        order, running = self.table.order(self.stored.name), self.stored.running
         codes = self.codes if self.mode == "any" else [min(self.codes, key=self.stored.counts.__getitem__)]
         return _sorted_union([order[running[code] : running[code + 1]] for code in codes], disjoint=len(codes) < 2)
-
-    @cached_property
-    def running(self) -> list[int]:
-        """Where the posting list of each label begins."""
-        return list(accumulate(self.stored.counts, initial=0))
 
     def write(self, writer: Writer, combine: int) -> None:
         one = self.stored
@@ -305,19 +289,18 @@ class Group:
 
     def __post_init__(self) -> None:
         self.parts = sorted(self.parts, key=_depth, reverse=True)
-        depths = [_depth(part) for part in self.parts]
-        self.depth = max(depth + (i > 0 and depth > 1) for i, depth in enumerate(depths))
+        self.depth = max(1, _depth(self.parts[0]), *(_depth(part) + 1 for part in self.parts[1:]))
 
     def bounds(self, n: int) -> tuple[int, int, float]:
         bounds = [part.bounds(n) for part in self.parts]
-        shares = np.array([about for _, _, about in bounds]) / max(1, n)
+        shares = [about / max(1, n) for _, _, about in bounds]
         if self.combine == kernels.AND:
             least = max(0, sum(low for low, _, _ in bounds) - (len(bounds) - 1) * n)
             most = min(high for _, high, _ in bounds)
-            about = n * float(np.prod(shares))
+            about = n * math.prod(shares)
         else:
             least, most = max(low for low, _, _ in bounds), min(n, sum(high for _, high, _ in bounds))
-            about = n * (1 - float(np.prod(1 - shares)))
+            about = n * (1 - math.prod(1 - share for share in shares))
         return least, most, min(max(about, least), most)
 
     @cached_property
@@ -350,8 +333,8 @@ _NO_TEST = (kernels.NEVER, 0, 0, 0)
 
 
 def _depth(node: Node) -> int:
-    """Buffers that a node needs, as if leaves needed one."""
-    return node.depth if isinstance(node, Group) else 1
+    """Buffers that a node needs beside the one it is combined with; a leaf is combined at once."""
+    return node.depth if isinstance(node, Group) else 0
 
 
 def _sorted_union(parts: list[np.ndarray], disjoint: bool) -> np.ndarray:

@@ -8,7 +8,6 @@ stays so under `~`, so `~(Attr("year") >= 2020)` finds the same rows as `Attr("y
 from __future__ import annotations
 
 import datetime
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,9 +59,13 @@ class Filter:
     def key(self) -> str | None:
         """Text that two filters share only if they are the same; None for those that hold arrays of rows."""
         try:
-            return json.dumps(self.to_dict(), separators=(",", ":"))
+            return self.text()
         except FilterError:
             return None
+
+    def text(self) -> str:
+        """The expression for people. FilterError where it holds arrays of rows."""
+        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """The expression as plain JSON values, for a file or a message; `from_dict` reads it back."""
@@ -82,8 +85,32 @@ class Compare(Filter):
     op: str
     value: Scalar
 
+    def text(self) -> str:
+        return f"{self.name!r} {self.op} {self.value!r}"
+
     def to_dict(self) -> dict[str, Any]:
         return {"op": self.op, "name": self.name, "value": _to_json(self.value)}
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset((self.name,))
+
+
+@dataclass(frozen=True, eq=False)
+class Between(Filter):
+    """low <= value <= high, or < where an end is not `inclusive` (both, left, right, neither)."""
+
+    name: str
+    low: Scalar
+    high: Scalar
+    inclusive: str = "both"
+
+    def text(self) -> str:
+        return f"{self.name!r} between {self.low!r} and {self.high!r} ({self.inclusive})"
+
+    def to_dict(self) -> dict[str, Any]:
+        ends = {"low": _to_json(self.low), "high": _to_json(self.high), "inclusive": self.inclusive}
+        return {"op": "between", "name": self.name, **ends}
 
     @property
     def names(self) -> frozenset[str]:
@@ -96,6 +123,9 @@ class IsIn(Filter):
 
     name: str
     values: tuple[Scalar, ...]
+
+    def text(self) -> str:
+        return f"{self.name!r} in {self.values!r}"
 
     def to_dict(self) -> dict[str, Any]:
         return {"op": "in", "name": self.name, "values": [_to_json(value) for value in self.values]}
@@ -110,6 +140,9 @@ class IsNull(Filter):
     """The value is missing."""
 
     name: str
+
+    def text(self) -> str:
+        return f"{self.name!r} is null"
 
     def to_dict(self) -> dict[str, Any]:
         return {"op": "null", "name": self.name}
@@ -127,6 +160,9 @@ class Contains(Filter):
     values: tuple[Scalar, ...]
     every: bool
 
+    def text(self) -> str:
+        return f"{self.name!r} contains {'all' if self.every else 'any'} of {self.values!r}"
+
     def to_dict(self) -> dict[str, Any]:
         values = [_to_json(value) for value in self.values]
         return {"op": "all" if self.every else "any", "name": self.name, "values": values}
@@ -142,6 +178,9 @@ class Many(Filter):
 
     parts: tuple[Filter, ...]
     word: ClassVar[str] = ""
+
+    def text(self) -> str:
+        return f"{self.word}({', '.join([part.text() for part in self.parts])})"
 
     def to_dict(self) -> dict[str, Any]:
         return {"op": self.word, "parts": [part.to_dict() for part in self.parts]}
@@ -169,6 +208,9 @@ class Not(Filter):
 
     part: Filter
 
+    def text(self) -> str:
+        return f"not({self.part.text()})"
+
     def to_dict(self) -> dict[str, Any]:
         return {"op": "not", "part": self.part.to_dict()}
 
@@ -183,6 +225,9 @@ class Rows(Filter):
 
     mask: np.ndarray
 
+    def text(self) -> str:
+        raise FilterError("a mask of rows has no text")
+
     def to_dict(self) -> dict[str, Any]:
         raise FilterError("a mask of rows cannot be written as text; send the bytes of the mask instead")
 
@@ -192,6 +237,9 @@ class Ids(Filter):
     """The rows that have one of `ids`; ids int64, those that the index does not hold are passed over."""
 
     ids: np.ndarray
+
+    def text(self) -> str:
+        raise FilterError("an array of ids has no text")
 
     def to_dict(self) -> dict[str, Any]:
         raise FilterError("an array of ids cannot be written as text; send the bytes of the array instead")
@@ -243,14 +291,13 @@ class Attr:
         """low <= value <= high; `inclusive` is both, left, right or neither. None leaves an end open."""
         if inclusive not in ("both", "left", "right", "neither"):
             raise FilterError(f"inclusive must be both, left, right or neither, got {inclusive!r}")
-        parts = []
+        if low is not None and high is not None:
+            return Between(self.name, _scalar(self.name, low), _scalar(self.name, high), inclusive)
         if low is not None:
-            parts.append(self >= low if inclusive in ("both", "left") else self > low)
+            return self >= low if inclusive in ("both", "left") else self > low
         if high is not None:
-            parts.append(self <= high if inclusive in ("both", "right") else self < high)
-        if not parts:
-            return Not(IsNull(self.name))
-        return parts[0] if len(parts) == 1 else And(tuple(parts))
+            return self <= high if inclusive in ("both", "right") else self < high
+        return Not(IsNull(self.name))
 
     def isin(self, values: Iterable[object]) -> Filter:
         """The value equals one of `values`; no values, no rows."""
@@ -343,6 +390,8 @@ def from_dict(data: Mapping[str, Any]) -> Filter:
         if op in ("in", "any", "all"):
             values = [_from_json(value) for value in data["values"]]
             return {"in": attribute.isin, "any": attribute.contains_any, "all": attribute.contains_all}[op](values)
+        if op == "between":
+            return attribute.between(_from_json(data["low"]), _from_json(data["high"]), data["inclusive"])
         if op in COMPARISONS:
             return Compare(attribute.name, op, _scalar(attribute.name, _from_json(data["value"])))
     except (KeyError, TypeError) as error:
@@ -405,6 +454,8 @@ def _scalars(name: str, values: Iterable[object]) -> tuple[Scalar, ...]:
 
 def _scalar(name: str, value: object) -> Scalar:
     """A plain Python value, or an error at the door."""
+    if type(value) in (int, str, bool):
+        return value  # type: ignore[return-value]
     if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
         value = value.item()
     if value is None:
