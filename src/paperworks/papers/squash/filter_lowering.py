@@ -42,6 +42,7 @@ from paperworks.papers.squash.filters import (
     IsNull,
     Many,
     Not,
+    Or,
     Rows,
     Scalar,
 )
@@ -77,31 +78,25 @@ class Lowering:
         return lowered.folded() if isinstance(lowered, ScalarLeaf) else lowered
 
     def _lower(self, one: Filter, negated: bool) -> Node:
-        if isinstance(one, Compare):
-            return self._compare(one, negated)
-        if isinstance(one, Between):
-            return self._between(one, negated)
-        if isinstance(one, Not):
-            return self._lower(one.part, not negated)
-        if isinstance(one, Many):
-            combine = kernels.AND if isinstance(one, And) != negated else kernels.OR
-            return _combined(combine, [self._lower(part, negated) for part in one.parts])
-        if isinstance(one, IsIn):
-            return self._is_in(one, negated)
-        if isinstance(one, IsNull):
-            return self._is_null(one, negated)
-        if isinstance(one, Contains):
-            stored = self.table.attribute(one.name)
-            if stored.kind != "labels":
-                raise FilterTypeError(
-                    f"{one.name} holds {KIND_NAMES[stored.kind]}, not sets of labels; use Attr({one.name!r}).isin(...)"
-                )
-            return self._labels(stored, one.values, one.every, negated)
-        if isinstance(one, Rows):
-            return self._rows(one, negated)
-        if isinstance(one, Ids):
-            return self._ids(one, negated)
-        raise FilterTypeError(f"not a filter: {one!r}")
+        lower = _LOWER.get(type(one))
+        if lower is None:
+            raise FilterTypeError(f"not a filter: {one!r}")
+        return lower(self, one, negated)
+
+    def _not(self, one: Not, negated: bool) -> Node:
+        return self._lower(one.part, not negated)
+
+    def _many(self, one: Many, negated: bool) -> Node:
+        combine = kernels.AND if isinstance(one, And) != negated else kernels.OR
+        return _combined(combine, [self._lower(part, negated) for part in one.parts])
+
+    def _contains(self, one: Contains, negated: bool) -> Node:
+        stored = self.table.attribute(one.name)
+        if stored.kind != "labels":
+            raise FilterTypeError(
+                f"{one.name} holds {KIND_NAMES[stored.kind]}, not sets of labels; use Attr({one.name!r}).isin(...)"
+            )
+        return self._labels(stored, one.values, one.every, negated)
 
     def _between(self, one: Between, negated: bool) -> Node:
         above = ">=" if one.inclusive in ("both", "left") else ">"
@@ -180,9 +175,25 @@ class Lowering:
         return RowsLeaf(mask, negated, positions)
 
 
+_LOWER: dict[type[Filter], Callable[[Lowering, Any, bool], Node]] = {
+    Compare: Lowering._compare,
+    Between: Lowering._between,
+    IsIn: Lowering._is_in,
+    IsNull: Lowering._is_null,
+    Contains: Lowering._contains,
+    And: Lowering._many,
+    Or: Lowering._many,
+    Not: Lowering._not,
+    Rows: Lowering._rows,
+    Ids: Lowering._ids,
+}
+
+
 def interval(stored: Stored, op: str, value: Scalar) -> tuple[int, int]:
     """The keys for which `attribute op value` holds, op not !=; FilterTypeError if the types do not go together."""
     kind = stored.kind
+    if kind == "int" and type(value) is int:
+        return number_interval(op, value, False)
     if kind in ("int", "float") and isinstance(value, int | float) and not isinstance(value, bool):
         return number_interval(op, value, kind == "float")
     if kind == "datetime" and not isinstance(value, bool | int | float):

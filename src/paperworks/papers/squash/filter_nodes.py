@@ -132,7 +132,13 @@ class ScalarLeaf:
         return _sorted_union([order[begin:end] for begin, end in self.slices], disjoint=True)
 
     def write(self, writer: Writer, combine: int) -> None:
-        exact = (kernels.NEVER, 0, 0, 0)
+        if len(self.runs) == 1 and not self.null:
+            kind, numbers = _range_line(*(run := self.runs[0])[:4])
+            is_exact = numbers[2] == 2 and kind == kernels.RANGE
+            exact = _NO_TEST if is_exact else writer.exact(kernels.INTERVALS, self.stored.key_row, [*run[4:]])
+            writer.add(kind, combine, self.stored.plane, numbers, exact)
+            return
+        exact = _NO_TEST
         if any(run[0] != run[2] or run[1] != run[3] for run in self.runs):
             exact = writer.exact(
                 kernels.INTERVALS, self.stored.key_row, [end for pair in self.intervals for end in pair]

@@ -417,7 +417,7 @@ def _from_pair(name: str, wanted: Any) -> Filter:
         return attribute.between(*wanted)
     if isinstance(wanted, list | set | frozenset | np.ndarray):
         return IsIn(name, _scalars(name, wanted))
-    return attribute == wanted
+    return attribute.isin([wanted])  # of labels: the set holds it
 
 
 def _from_operator(attribute: Attr, op: str, value: Any) -> Filter:
