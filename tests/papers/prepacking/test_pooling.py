@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,7 +112,8 @@ def test_a_plain_model_has_no_recipe_and_unknown_parts_are_named(tmp_path: Path)
 
 def test_a_sentence_transformer_gives_its_recipe(tmp_path: Path) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    models = sentence_transformers.models
+    import sentence_transformers.sentence_transformer.modules as models
+
     toy.encoder("bert").save_pretrained(tmp_path)
     toy.tokenizer().save_pretrained(tmp_path)
     transformer = models.Transformer(str(tmp_path), max_seq_length=40)
