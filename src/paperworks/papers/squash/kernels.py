@@ -26,6 +26,18 @@ def popcount(typingctx: Any, word: Any) -> Any:
 
 
 @intrinsic
+def trailing_zeros(typingctx: Any, word: Any) -> Any:
+    """Zeros below the lowest one of a uint64 that is not 0."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
 def prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
     """Ask for the cache line of element `offset` of a C-contiguous array; no effect on results."""
     signature = types.void(array, types.int64)

@@ -26,6 +26,7 @@ from paperworks.papers.squash.kernels import (
     make_heap,
     pack_query_planes,
     plane_sums,
+    popcount,
     prefetch,
     project,
     select_smallest,
@@ -33,18 +34,24 @@ from paperworks.papers.squash.kernels import (
     sort_pairs,
     squared_distance,
     sum_bytes,
+    trailing_zeros,
 )
 from paperworks.papers.squash.rotation import FAST, rotate
 
 # Columns of `whole`: the integer parameters.
-K, MIN_LISTS, MAX_LISTS, KEEP, KEEP_REFINED, FIRST_PASS, FILTERED, DEPTH, DELETED = range(9)
+K, MIN_LISTS, MAX_LISTS, KEEP, KEEP_REFINED, FIRST_PASS, FILTERED, DEPTH, DELETED, AT_ONCE, FEW = range(11)
+WHOLE = 11
+NO_FILTER, PROGRAM, GIVEN = range(3)  # values of FILTERED: none, a program, positions of candidates
 # Columns of `real`: the other parameters. Keep: fraction of the candidates kept by the first pass (0: KEEP rows).
 THRESHOLD, KEEP_FRACTION, SPREAD, AXES = range(4)
 # Columns of the stage counts of a query.
 LISTS, ROWS, CANDIDATES, KEPT, BOUNDED, REFINED, PARTITIONS = range(7)
 STAGES = 7
 RESIDUAL, HAMMING = 0, 1
-PREFETCH_ROWS = 2
+PREFETCH_ROWS = 2  # full vectors asked for ahead of use
+PENDING = 256  # scored rows that wait to be offered
+FLUSH = 48  # pending rows are offered at the end of a list from so many on
+ROWS_A_BLOCK = 3  # from so many rows a block on, scoring all 32 at once is cheaper than one by one
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -77,10 +84,138 @@ def _block_estimates(
 
 @njit(cache=True, nogil=True)
 def _count_set(flags: np.ndarray) -> int:
+    """How many flags are not zero."""
     total = np.int64(0)
     for i in range(flags.shape[0]):
         total += np.int64(flags[i] != 0)
     return total
+
+
+@njit(cache=True, nogil=True)
+def _collect(every: np.ndarray, rows: np.ndarray, flags: np.ndarray) -> None:
+    """Positions and values of the flags that are not zero, in order; there are rows.size of them."""
+    n = every.shape[0]
+    words = every[: n // 8 * 8].view(np.uint64)
+    one_bits, low_bits = np.uint64(0x0101010101010101), np.uint64(1)
+    filled = 0
+    for chunk in range(words.shape[0]):
+        word = words[chunk]
+        if word == 0:
+            continue
+        left_bits = (word | (word >> low_bits)) & one_bits
+        while left_bits != 0:
+            row = 8 * chunk + (trailing_zeros(left_bits) >> 3)
+            left_bits &= left_bits - low_bits
+            rows[filled] = row
+            flags[filled] = every[row]
+            filled += 1
+    for row in range(n // 8 * 8, n):
+        if every[row] != 0:
+            rows[filled] = row
+            flags[filled] = every[row]
+            filled += 1
+
+
+@njit(cache=True, nogil=True)
+def _flag_rows(
+    alive: np.ndarray,
+    deleted: bool,
+    code: np.ndarray,
+    tables: np.ndarray,
+    masks: np.ndarray,
+    cells: np.ndarray,
+    begin: int,
+    end: int,
+    flags: np.ndarray,
+    scratch: np.ndarray,
+) -> None:
+    """0 no, 1 maybe, 2 yes for the rows begin .. end; deleted rows are 0."""
+    if code.shape[0] > 0:
+        evaluate_rows(code, tables, masks, cells, begin, end, flags, scratch)
+    else:
+        flags[: end - begin] = 2
+    if deleted:
+        living = alive[begin:end]
+        for i in range(end - begin):
+            flags[i] = flags[i] if living[i] != 0 else np.uint8(0)
+
+
+@njit(cache=True, nogil=True)
+def _offer(
+    n_pending: int,
+    pending: np.ndarray,
+    pending_scores: np.ndarray,
+    pending_flags: np.ndarray,
+    limit: float,
+    keep: int,
+    keep_all: bool,
+    estimates: np.ndarray,
+    rows: np.ndarray,
+    filled: int,
+    near: np.ndarray,
+    near_rows: np.ndarray,
+    n_near: int,
+    code: np.ndarray,
+    exact: np.ndarray,
+    tables: np.ndarray,
+    masks: np.ndarray,
+    cells: np.ndarray,
+    keys: np.ndarray,
+    label_starts: np.ndarray,
+    label_codes: np.ndarray,
+) -> tuple[int, int, int, float]:
+    """Take scored rows into the pool if they beat the limit and pass exactly; returns filled, near, refused, limit."""
+    refused = 0
+    k = near.shape[0]
+    for i in range(n_pending):
+        score = pending_scores[i]
+        if score >= limit:
+            continue
+        row = pending[i]
+        if pending_flags[i] == MAYBE and not verify_row(
+            code, exact, tables, masks, cells, keys, label_starts, label_codes, row
+        ):
+            refused += 1
+            continue
+        estimates[filled] = score
+        rows[filled] = row
+        filled += 1
+        if n_near < k or score < near[k - 1]:
+            n_near = insert_sorted(near, near_rows, n_near, score, row)
+        if not keep_all and filled >= 2 * keep:
+            select_smallest(estimates, rows, filled, keep)
+            filled = keep
+            limit = estimates[0]
+            for t in range(1, keep):
+                limit = max(limit, estimates[t])
+    return filled, n_near, refused, limit
+
+
+@njit(cache=True, nogil=True)
+def _score_rows(
+    n_pending: int,
+    pending: np.ndarray,
+    pending_base: np.ndarray,
+    scores: np.ndarray,
+    residual: bool,
+    signs: np.ndarray,
+    add: np.ndarray,
+    factor: np.ndarray,
+    planes: np.ndarray,
+    query_bits: np.ndarray,
+    low: float,
+    step: float,
+    total: float,
+) -> None:
+    """Estimates of single rows from the words of their sign bits."""
+    for i in range(n_pending):
+        row = pending[i]
+        if residual:
+            ones, digits = plane_sums(signs[row], planes)
+            at_signs = 2 * (low * np.float32(ones) + step * np.float32(digits)) - total
+            scores[i] = pending_base[i] + add[row] - factor[row] * at_signs
+        else:
+            scores[i] = np.float32(hamming(signs[row], query_bits))
 
 
 @njit(cache=True, nogil=True)
@@ -116,15 +251,22 @@ def search_rows(
     keys: np.ndarray,
     label_starts: np.ndarray,
     label_codes: np.ndarray,
+    given: np.ndarray,
     distances: np.ndarray,
     positions: np.ndarray,
     counts: np.ndarray,
 ) -> None:
     """Search all queries float32 (s, d); writes squared distances (s, k) and storage positions int64 (s, k), inf and -1
-    where there is no row, and the stage counts int64 (s, STAGES). Arguments as the arrays of `PartitionReader`."""
-    k, filtered, deleted = whole[K], whole[FILTERED] != 0, whole[DELETED] != 0
+    where there is no row, and the stage counts int64 (s, STAGES). Arguments as the arrays of `PartitionReader`;
+    given int64 (c,): ascending positions of the only candidates, all of them passing, if FILTERED is GIVEN."""
+    k, deleted = whole[K], whole[DELETED] != 0
+    use_given = whole[FILTERED] == GIVEN
+    flagged = whole[FILTERED] == PROGRAM or deleted
     keep_fraction = real[KEEP_FRACTION]
+    keep_all = keep_fraction > 0
+    residual = whole[FIRST_PASS] == RESIDUAL
     n_lists, d = centres.shape
+    n = starts[n_lists]
     groups = (d + 15) // 16 * 4
     block_bytes = groups * 16
     n_words = signs.shape[1]
@@ -132,9 +274,9 @@ def search_rows(
     for one in range(n_lists):
         longest = max(longest, starts[one + 1] - starts[one])
     keep = max(whole[KEEP], k)
-    capacity = 2 * keep + BLOCK
-    estimates = np.empty(capacity, np.float32)
-    rows = np.empty(capacity, np.int64)
+    estimates = np.empty(2 * keep + PENDING, np.float32)
+    rows = np.empty(2 * keep + PENDING, np.int64)
+    list_distances = np.empty(n_lists, np.float32)
     list_keys = np.empty(n_lists, np.float32)
     list_numbers = np.empty(n_lists, np.int32)
     centred = np.empty(d, np.float32)
@@ -144,51 +286,112 @@ def search_rows(
     planes = np.empty((4, n_words), np.uint64)
     query_bits = np.empty(n_words, np.uint64)
     sums = np.zeros(BLOCK, np.uint16)
-    scores = np.empty(BLOCK, np.float32)
+    block_scores = np.empty(BLOCK, np.float32)
     near = np.empty(k, np.float32)
     near_rows = np.empty(k, np.int64)
+    pending = np.empty(PENDING, np.int64)
+    pending_scores = np.empty(PENDING, np.float32)
+    pending_base = np.empty(PENDING, np.float32)
+    pending_flags = np.empty(PENDING, np.uint8)
     flags = np.zeros((longest + BLOCK) // BLOCK * BLOCK + BLOCK, np.uint8)
     flag_words = flags.view(np.uint64)
-    scratch = np.empty((max(1, whole[DEPTH]), FILTER_BLOCK if filtered else 1), np.uint8)
-    n_bytes = codes.shape[1]
-    byte_tables = np.empty((n_bytes if whole[KEEP_REFINED] > 0 else 0, 256), np.float32)
+    scratch = np.empty((max(1, whole[DEPTH]), FILTER_BLOCK if code.shape[0] > 0 else 1), np.uint8)
+    byte_tables = np.empty((codes.shape[1] if whole[KEEP_REFINED] > 0 else 0, 256), np.float32)
+    at_once = flagged and whole[AT_ONCE] != 0
+    every = np.empty(n if at_once else 0, np.uint8)
+    given_flags = np.empty(0, np.uint8)
+    if at_once:
+        _flag_rows(alive, deleted, code, tables, masks, cells, 0, n, every, scratch)
+        n_set = _count_set(every)
+        if n_set <= whole[FEW]:
+            use_given = True
+            given = np.empty(n_set, np.int64)
+            given_flags = np.empty(n_set, np.uint8)
+            _collect(every, given, given_flags)
+    has_flags = given_flags.shape[0] > 0
+    one_bits, low_bits = np.uint64(0x0101010101010101), np.uint64(1)
 
     for s in range(queries.shape[0]):
         query = queries[s]
         for j in range(d):
             centred[j] = query[j] - mean[j]
         rotate(centred, flips, turned)
-        _list_distances(turned, centres, list_keys, list_numbers)
-        make_heap(list_keys, list_numbers, n_lists)
-        residual = whole[FIRST_PASS] == RESIDUAL
+        _list_distances(turned, centres, list_distances, list_numbers)
+        nearest_list = np.float32(np.inf)
+        if not use_given:
+            list_keys[:] = list_distances
+            make_heap(list_keys, list_numbers, n_lists)
+            nearest_list = list_keys[0]
         scale = offset = np.float32(0)
-        if residual:
-            scale, offset = sign_tables(turned, sign_sums)
-        else:
+        low = step = total = np.float32(0)
+        tables_ready = planes_ready = False
+        if not residual:
             for w in range(n_words):
                 word = np.uint64(0)
                 for j in range(min(64, d - 64 * w)):
                     word |= np.uint64(turned[64 * w + j] > 0) << np.uint64(j)
                 query_bits[w] = word
-            hamming_tables(query_bits, sign_sums)
-        planes_ready = False
-        low = step = total = np.float32(0)
-        nearest_list = list_keys[0]
+            planes_ready = True
         limit = np.float32(np.inf)
         filled = n_near = 0
-        visited = seen = passing = verified = 0
-        left = n_lists
+        visited = seen = passing = n_pending = 0
+
+        if use_given:
+            one = 0
+            at = 0
+            while at < given.shape[0]:
+                count = min(PENDING, given.shape[0] - at)
+                for i in range(count):
+                    row = given[at + i]
+                    while starts[one + 1] <= row:
+                        one += 1
+                    pending[i] = row
+                    pending_base[i] = list_distances[one]
+                    pending_flags[i] = given_flags[at + i] if has_flags else np.uint8(2)
+                    prefetch(signs, row * n_words)
+                    prefetch(add, row)
+                    prefetch(factor, row)
+                if not planes_ready:
+                    low, step, total = pack_query_planes(turned, planes)
+                    planes_ready = True
+                if keep_all and filled + PENDING > estimates.shape[0]:
+                    estimates, rows = _enlarged(estimates, rows, filled)
+                _score_rows(
+                    count,
+                    pending,
+                    pending_base,
+                    pending_scores,
+                    residual,
+                    signs,
+                    add,
+                    factor,
+                    planes,
+                    query_bits,
+                    low,
+                    step,
+                    total,
+                )
+                filled, n_near, refused, limit = _offer(
+                    count, pending, pending_scores, pending_flags, limit, keep, keep_all, estimates, rows, filled,
+                    near, near_rows, n_near, code, exact, tables, masks, cells, keys, label_starts, label_codes,
+                )  # fmt: skip
+                at += count
+                passing -= refused
+            seen = given.shape[0]
+            passing += seen
+
+        left = 0 if use_given else n_lists
         while left > 0:
+            left -= 1
             base = list_keys[0]
             one = np.int64(list_numbers[0])
-            left -= 1
             list_keys[0] = list_keys[left]
             list_numbers[0] = list_numbers[left]
             sift_smallest(list_keys, list_numbers, 0, left)
-            if visited >= whole[MIN_LISTS] and verified >= k:
+            if visited >= whole[MIN_LISTS] and filled >= k:
                 if visited >= whole[MAX_LISTS] or base > real[THRESHOLD] * nearest_list:
                     break
-                if residual and real[SPREAD] > 0 and n_near == k:
+                if residual and real[SPREAD] > 0:
                     # rows of the list have |q-x|^2 ~ base + r^2 +- 2 |q-c| r / sqrt(axes): skip it if even the
                     # SPREAD-fold deviation does not reach the k-th best so far
                     radius = spreads[one]
@@ -201,123 +404,141 @@ def search_rows(
             visited += 1
             seen += size
             picked = size
-            if filtered:
-                evaluate_rows(code, tables, masks, cells, begin, end, flags, scratch)
-            elif deleted:
-                flags[:size] = 2
-            if deleted:
-                for i in range(size):
-                    flags[i] = flags[i] if alive[begin + i] != 0 else np.uint8(0)
-            if filtered or deleted:
-                padded = (size + BLOCK - 1) // BLOCK * BLOCK
-                flags[size:padded] = 0
+            if flagged:
+                if at_once:
+                    flags[:size] = every[begin:end]
+                else:
+                    _flag_rows(alive, deleted, code, tables, masks, cells, begin, end, flags, scratch)
+                flags[size : (size + BLOCK - 1) // BLOCK * BLOCK] = 0
                 picked = _count_set(flags[:size])
                 if picked == 0:
                     continue
             passing += picked
             masked = picked < size
-            if keep_fraction > 0 and filled + picked + BLOCK > estimates.shape[0]:
-                bigger = 2 * (filled + picked + BLOCK)
-                more_estimates = np.empty(bigger, np.float32)
-                more_rows = np.empty(bigger, np.int64)
-                more_estimates[:filled] = estimates[:filled]
-                more_rows[:filled] = rows[:filled]
-                estimates, rows = more_estimates, more_rows
-            if picked * 8 < size:
-                # few rows pass: score them one by one from the words of their sign bits
-                if residual and not planes_ready:
+            for block in range((size + BLOCK - 1) // BLOCK):
+                inside = block * BLOCK
+                first = begin + inside
+                n_block = min(BLOCK, size - inside)
+                if keep_all and filled + PENDING > estimates.shape[0]:
+                    estimates, rows = _enlarged(estimates, rows, filled)
+                if masked:
+                    place = inside >> 3
+                    in_block = 0
+                    for chunk in range(place, place + 4):
+                        word = flag_words[chunk]
+                        in_block += popcount((word | (word >> low_bits)) & one_bits)
+                    if in_block == 0:
+                        continue
+                    if in_block < ROWS_A_BLOCK:
+                        for chunk in range(place, place + 4):
+                            word = flag_words[chunk]
+                            left_bits = (word | (word >> low_bits)) & one_bits
+                            while left_bits != 0:
+                                t = 8 * (chunk - place) + (trailing_zeros(left_bits) >> 3)
+                                left_bits &= left_bits - low_bits
+                                row = first + t
+                                prefetch(signs, row * n_words)
+                                prefetch(add, row)
+                                prefetch(factor, row)
+                                pending[n_pending] = row
+                                pending_base[n_pending] = base
+                                pending_flags[n_pending] = flags[inside + t]
+                                n_pending += 1
+                        if n_pending + BLOCK > PENDING:
+                            if not planes_ready:
+                                low, step, total = pack_query_planes(turned, planes)
+                                planes_ready = True
+                            _score_rows(
+                                n_pending, pending, pending_base, pending_scores, residual, signs, add, factor, planes,
+                                query_bits, low, step, total,
+                            )  # fmt: skip
+                            filled, n_near, refused, limit = _offer(
+                                n_pending, pending, pending_scores, pending_flags, limit, keep, keep_all, estimates, rows, filled,
+                                near, near_rows, n_near, code, exact, tables, masks, cells, keys, label_starts, label_codes,
+                            )  # fmt: skip
+                            passing -= refused
+                            n_pending = 0
+                        continue
+                if not tables_ready:
+                    tables_ready = True
+                    if residual:
+                        scale, offset = sign_tables(turned, sign_sums)
+                    else:
+                        hamming_tables(query_bits, sign_sums)
+                scan_block(blocks, (first_block[one] + block) * block_bytes, sign_sums, groups, sums)
+                if residual:
+                    least = _block_estimates(
+                        base,
+                        scale,
+                        offset,
+                        add[first : first + n_block],
+                        factor[first : first + n_block],
+                        sums,
+                        block_scores,
+                    )
+                    if least >= limit:
+                        continue
+                else:
+                    for t in range(n_block):
+                        block_scores[t] = np.float32(sums[t])
+                for t in range(n_block):
+                    score = block_scores[t]
+                    if score >= limit:
+                        continue
+                    flag = flags[inside + t] if flagged else np.uint8(2)
+                    if flag == 0:
+                        continue
+                    row = first + t
+                    if flag == MAYBE and not verify_row(
+                        code, exact, tables, masks, cells, keys, label_starts, label_codes, row
+                    ):
+                        passing -= 1
+                        continue
+                    estimates[filled] = score
+                    rows[filled] = row
+                    filled += 1
+                    if n_near < k or score < near[k - 1]:
+                        n_near = insert_sorted(near, near_rows, n_near, score, row)
+                if not keep_all and filled >= 2 * keep:
+                    select_smallest(estimates, rows, filled, keep)
+                    filled = keep
+                    limit = estimates[0]
+                    for t in range(1, keep):
+                        limit = max(limit, estimates[t])
+            if n_pending >= FLUSH or (n_pending > 0 and (left == 0 or filled < k)):
+                if not planes_ready:
                     low, step, total = pack_query_planes(turned, planes)
                     planes_ready = True
-                for chunk in range((size + 7) >> 3):
-                    eight = flag_words[chunk]
-                    if eight == 0:
-                        continue
-                    for t in range(8):
-                        flag = np.uint8((eight >> np.uint64(8 * t)) & np.uint64(255))
-                        if flag == 0:
-                            continue
-                        row = begin + 8 * chunk + t
-                        if residual:
-                            ones, digits = plane_sums(signs[row], planes)
-                            at_signs = 2 * (low * np.float32(ones) + step * np.float32(digits)) - total
-                            score = base + add[row] - factor[row] * at_signs
-                        else:
-                            score = np.float32(hamming(signs[row], query_bits))
-                        if score >= limit:
-                            continue
-                        if flag == MAYBE and not verify_row(
-                            code, exact, tables, masks, cells, keys, label_starts, label_codes, row
-                        ):
-                            passing -= 1
-                            continue
-                        verified += 1
-                        estimates[filled] = score
-                        rows[filled] = row
-                        filled += 1
-                        if residual and (n_near < k or score < near[k - 1]):
-                            n_near = insert_sorted(near, near_rows, n_near, score, row)
-                        if keep_fraction == 0 and filled >= 2 * keep:
-                            select_smallest(estimates, rows, filled, keep)
-                            filled = keep
-                            limit = estimates[:keep].max()
-            else:
-                for block in range((size + BLOCK - 1) // BLOCK):
-                    inside = block * BLOCK
-                    if masked:
-                        place = inside >> 3
-                        if (
-                            flag_words[place] | flag_words[place + 1] | flag_words[place + 2] | flag_words[place + 3]
-                        ) == 0:
-                            continue
-                    scan_block(blocks, (first_block[one] + block) * block_bytes, sign_sums, groups, sums)
-                    first = begin + inside
-                    n_block = min(BLOCK, size - inside)
-                    if residual:
-                        least = _block_estimates(
-                            base,
-                            scale,
-                            offset,
-                            add[first : first + n_block],
-                            factor[first : first + n_block],
-                            sums,
-                            scores,
-                        )
-                        if least >= limit:
-                            continue
-                    else:
-                        for t in range(n_block):
-                            scores[t] = np.float32(sums[t])
-                    for t in range(n_block):
-                        score = scores[t]
-                        if score >= limit:
-                            continue
-                        row = first + t
-                        if masked or filtered:
-                            flag = flags[inside + t]
-                            if flag == 0:
-                                continue
-                            if flag == MAYBE and not verify_row(
-                                code, exact, tables, masks, cells, keys, label_starts, label_codes, row
-                            ):
-                                passing -= 1
-                                continue
-                        verified += 1
-                        estimates[filled] = score
-                        rows[filled] = row
-                        filled += 1
-                        if residual and (n_near < k or score < near[k - 1]):
-                            n_near = insert_sorted(near, near_rows, n_near, score, row)
-                    if keep_fraction == 0 and filled >= 2 * keep:
-                        select_smallest(estimates, rows, filled, keep)
-                        filled = keep
-                        limit = estimates[:keep].max()
+                _score_rows(
+                    n_pending, pending, pending_base, pending_scores, residual, signs, add, factor, planes, query_bits, low, step, total
+                )  # fmt: skip
+                filled, n_near, refused, limit = _offer(
+                    n_pending, pending, pending_scores, pending_flags, limit, keep, keep_all, estimates, rows, filled,
+                    near, near_rows, n_near, code, exact, tables, masks, cells, keys, label_starts, label_codes,
+                )  # fmt: skip
+                passing -= refused
+                n_pending = 0
+        if n_pending > 0:
+            if not planes_ready:
+                low, step, total = pack_query_planes(turned, planes)
+            if keep_all and filled + PENDING > estimates.shape[0]:
+                estimates, rows = _enlarged(estimates, rows, filled)
+            _score_rows(
+                n_pending, pending, pending_base, pending_scores, residual, signs, add, factor, planes, query_bits, low, step, total
+            )  # fmt: skip
+            filled, n_near, refused, limit = _offer(
+                n_pending, pending, pending_scores, pending_flags, limit, keep, keep_all, estimates, rows, filled,
+                near, near_rows, n_near, code, exact, tables, masks, cells, keys, label_starts, label_codes,
+            )  # fmt: skip
+            passing -= refused
 
         wanted = keep
-        if keep_fraction > 0:
+        if keep_all:
             wanted = max(keep, np.int64(np.ceil(keep_fraction * passing)))
         if filled > wanted:
             select_smallest(estimates, rows, filled, wanted)
             filled = wanted
+        counts[s, :] = 0
         counts[s, LISTS] = visited
         counts[s, ROWS] = seen
         counts[s, CANDIDATES] = passing
@@ -328,8 +549,8 @@ def search_rows(
         if n_refine > 0 and filled > n_refine:
             bounded = True
             counts[s, BOUNDED] = filled
-            # rows of one partition are together in storage: sorted by position, one table serves a run of them
-            positions_as_keys(rows, estimates, filled)
+            if part_means.shape[0] > 1:
+                rows[:filled].sort()  # rows of one partition together: one table serves a run of them
             part = -1
             for i in range(filled):
                 row = rows[i]
@@ -370,10 +591,14 @@ def search_rows(
 
 
 @njit(cache=True, nogil=True)
-def positions_as_keys(rows: np.ndarray, estimates: np.ndarray, n: int) -> None:
-    """Sort the first n rows ascending (estimates are overwritten afterwards, so they only need to stay in place)."""
-    part = rows[:n]
-    part.sort()
+def _enlarged(estimates: np.ndarray, rows: np.ndarray, filled: int) -> tuple[np.ndarray, np.ndarray]:
+    """Twice the room, with the first `filled` pairs."""
+    size = 2 * (filled + PENDING)
+    more_estimates = np.empty(size, np.float32)
+    more_rows = np.empty(size, np.int64)
+    more_estimates[:filled] = estimates[:filled]
+    more_rows[:filled] = rows[:filled]
+    return more_estimates, more_rows
 
 
 @njit(cache=True, nogil=True)
