@@ -87,11 +87,11 @@ def compress(root: Path, progress: Progress = silent) -> State:
 
     Raises StoreError when there are no vectors or the folder cannot be written.
     """
-    from paperworks.papers.squash import SquashIndex
-
     state = vectors.read_state(root)
     if state is None:
         raise StoreError(f"there are no vectors in {root}; run: paperworks reindex")
+    from paperworks.papers.squash import SquashIndex
+
     index = vectors.load(root, replace(state, compressed="", n_compressed=0))
     name = f"compressed-{uuid.uuid4().hex[:12]}"
     folder = root / state.generation / name
