@@ -127,7 +127,8 @@ class _Masks:
             elif column.dtype.kind == "i" and np.abs(column).max() < 2**31:
                 self.numbers[name] = column.astype(np.int32)
             else:
-                self.numbers[name] = np.array(column)
+                single = column.astype(np.float32)
+                self.numbers[name] = single if (single == column).all() else np.array(column)
         for name in data.labels:
             codes, rows, words = data.coded_labels(name)
             order = np.argsort(codes, kind="stable")
