@@ -52,6 +52,9 @@ class Driver(Protocol):
     def poll(self, wait_s: float) -> list[Outcome]:
         """Outcomes since the last poll; waits up to `wait_s` for the first."""
 
+    def waiting(self, numbers: Sequence[int]) -> set[int]:
+        """Those of the calls that are known to wait for a free place: their time has not begun."""
+
     def give_up(self, numbers: Sequence[int]) -> None:
         """These calls are taken for lost; their outcomes need not come any more."""
 
@@ -101,16 +104,26 @@ class ThreadDriver(_Pool):
     def __init__(self, work: Work, setup: Mapping[str, Any], workers: int = 4, launch_s: float = 0.0) -> None:
         super().__init__(work, setup, workers, launch_s)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="squash")
+        self._futures: dict[int, Future[bytes]] = {}
 
     def start(self, calls: Sequence[Call]) -> None:
         """See `Driver`."""
         for call in calls:
             self._delay()
             future = self._pool.submit(self.work, call.payload, self.setup, call.fault)
+            self._futures[call.number] = future
             future.add_done_callback(partial(self._deliver, call.number))
 
-    def give_up(self, numbers: Sequence[int]) -> None:
+    def waiting(self, numbers: Sequence[int]) -> set[int]:
         """See `Driver`."""
+        futures = {number: self._futures[number] for number in numbers if number in self._futures}
+        return {number for number, future in futures.items() if not future.running() and not future.done()}
+
+    def give_up(self, numbers: Sequence[int]) -> None:
+        """See `Driver`. A call that has not begun never will."""
+        for number in numbers:
+            if number in self._futures:
+                self._futures.pop(number).cancel()
 
     def close(self) -> None:
         """See `Driver`. Calls that run are not waited for."""
@@ -129,6 +142,7 @@ class ProcessDriver(_Pool):
         self._waiting: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._lost: set[int] = set()
+        self._queued: set[int] = set()
         self._running: dict[int, ProcessPoolExecutor] = {}
         self._threads = [threading.Thread(target=self._serve, daemon=True, name=f"squash-{i}") for i in range(workers)]
         for thread in self._threads:
@@ -138,6 +152,8 @@ class ProcessDriver(_Pool):
         """See `Driver`."""
         for call in calls:
             self._delay()
+            with self._lock:
+                self._queued.add(call.number)
             self._waiting.put(call)
 
     def _serve(self) -> None:
@@ -147,6 +163,7 @@ class ProcessDriver(_Pool):
             if pool is None:
                 pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
             with self._lock:
+                self._queued.discard(call.number)
                 if call.number in self._lost:
                     continue
                 self._running[call.number] = pool
@@ -160,6 +177,11 @@ class ProcessDriver(_Pool):
                 pool = None
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def waiting(self, numbers: Sequence[int]) -> set[int]:
+        """See `Driver`."""
+        with self._lock:
+            return self._queued.intersection(numbers)
 
     def give_up(self, numbers: Sequence[int]) -> None:
         """Calls that wait are not started; the processes of those that run are killed."""

@@ -54,6 +54,9 @@ class SharedReader(Protocol):
     def prepare(self, queries: Any) -> np.ndarray:
         """Checked and scaled queries (q, d) float32. Raises InputError for what cannot be asked."""
 
+    def check(self, what: Filter | None) -> None:
+        """Raise FilterError or UnknownAttribute for a filter that cannot be used on this index."""
+
     def centroid_distances(self, queries: np.ndarray) -> np.ndarray:
         """Distances (q, p) of prepared queries to the partitions' centroids, not squared."""
 

@@ -87,6 +87,10 @@ class FaultyDriver:
         outcomes = self.driver.poll(wait_s)
         return [outcome for one in outcomes for outcome in ([one, one] if one.number in self._twice else [one])]
 
+    def waiting(self, numbers: Sequence[int]) -> set[int]:
+        """See `Driver`."""
+        return self.driver.waiting(numbers)
+
     def give_up(self, numbers: Sequence[int]) -> None:
         """See `Driver`."""
         self.driver.give_up(numbers)

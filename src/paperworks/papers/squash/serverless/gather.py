@@ -6,6 +6,7 @@ long as nobody else answered. Whether an answer is good is decided by the reques
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Hashable
@@ -19,6 +20,9 @@ from paperworks.papers.squash.serverless.errors import ServerlessError
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
+_numbers = (
+    itertools.count()
+)  # of calls, never used twice in a process: what comes late for one batch is not taken for the next
 
 
 @dataclass
@@ -58,12 +62,11 @@ class Gather(Generic[Answer]):
         self.reasons: dict[Hashable, str] = {}
         self._open: dict[Hashable, _Asked[Answer]] = {}
         self._of_call: dict[int, Hashable] = {}
-        self._next = 0
 
     def ask(self, requests: dict[Hashable, tuple[bytes, Callable[[bytes], Answer]]], timeout_s: float) -> None:
         """Start requests: key -> (payload, read). `read` turns reply bytes into an answer or raises ServerlessError.
 
-        timeout_s: an attempt that takes longer is taken for lost.
+        timeout_s: an attempt that takes longer, once it has a place to run, is taken for lost.
         """
         if timeout_s <= 0:
             raise InputError(f"timeout_s must be more than 0, got {timeout_s}")
@@ -78,9 +81,9 @@ class Gather(Generic[Answer]):
         for key in keys:
             asked = self._open[key]
             asked.attempts += 1
-            self._of_call[self._next] = key
-            calls.append(Call(self._next, asked.payload))
-            self._next += 1
+            number = next(_numbers)
+            self._of_call[number] = key
+            calls.append(Call(number, asked.payload))
         self.tally.n_calls += len(calls)
         self.driver.start(calls)
         begun = time.monotonic()  # after the launches, which may take a while themselves
@@ -97,8 +100,10 @@ class Gather(Generic[Answer]):
             if key is None or asked is None:
                 self.tally.n_duplicates += 1  # somebody answered before, or it was given up
                 continue
-            asked.running.pop(outcome.number, None)
+            expected = asked.running.pop(outcome.number, None) is not None
             if outcome.data is None:
+                if not expected:  # it was given up before and counted then
+                    continue
                 self.tally.n_failed += 1
                 again += self._failed(key, outcome.error or "no answer")
                 continue
@@ -106,6 +111,8 @@ class Gather(Generic[Answer]):
                 answer = asked.read(outcome.data)
             except ServerlessError as error:
                 self.tally.n_refused += 1
+                if not expected:
+                    continue
                 again += self._failed(key, str(error))
                 continue
             self.answers[key] = answer
@@ -119,6 +126,9 @@ class Gather(Generic[Answer]):
         now, again, lost = time.monotonic(), [], []
         for key, asked in list(self._open.items()):
             late = [number for number, limit in asked.running.items() if limit <= now]
+            for number in self.driver.waiting(late) if late else ():
+                asked.running[number] = now + asked.timeout_s
+                late.remove(number)
             for number in late:
                 del asked.running[number]
             if late:

@@ -148,6 +148,10 @@ class LithopsDriver:
                 outcomes.append(_outcome(number, future))
         return outcomes
 
+    def waiting(self, numbers: Sequence[int]) -> set[int]:
+        """See `Driver`. None: a call that never begins looks like one that waits, and must be asked for again."""
+        return set()
+
     def give_up(self, numbers: Sequence[int]) -> None:
         """Stop listening; the provider ends a function that hangs when its own time limit is over."""
         for number in numbers:

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from paperworks.papers.squash.serverless.store import ObjectRef, Store
 log = logging.getLogger(__name__)
 
 _FILE_NAME = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$")
+_COUNTED = ("hits", "misses", "bytes_hit", "bytes_fetched")
 _STALE_S = 3600.0  # an unfinished download this old belongs to nobody
 
 
@@ -49,6 +51,7 @@ class RetainedFiles:
             raise InputError(f"max_bytes must be 1 or more, got {max_bytes}")
         self.root = Path(root) if root is not None else default_root()
         self.verify = verify
+        self._lock = threading.Lock()
         self.hits = self.misses = self.bytes_hit = self.bytes_fetched = 0
         _private_folder(self.root)
         for name in ("objects", "views", "aside"):
@@ -62,17 +65,22 @@ class RetainedFiles:
 
     def counts(self) -> dict[str, int]:
         """hits, misses, bytes_hit and bytes_fetched so far."""
-        return {name: getattr(self, name) for name in ("hits", "misses", "bytes_hit", "bytes_fetched")}
+        return {name: getattr(self, name) for name in _COUNTED}
 
     def kept_bytes(self) -> int:
         """Bytes of the files kept now."""
         return sum(size for _, size, _ in self._kept())
 
     def folder(self, files: Mapping[str, ObjectRef], store: Store) -> Path:
+        """The folder of `take`, without its counts."""
+        return self.take(files, store)[0]
+
+    def take(self, files: Mapping[str, ObjectRef], store: Store) -> tuple[Path, dict[str, int]]:
         """A folder in which each name of `files` is that content, fetched from `store` where it is not kept.
 
         The files are links, to be opened at once: another process may make room for its own. Raises ObjectMissing when the store
         lacks one or has another content under its name, ServerlessError when `files` are more than `max_bytes` together.
+        Beside the folder come hits, misses, bytes_hit and bytes_fetched of this call.
         """
         needed = dict.fromkeys(files.values())
         total = sum(ref.size for ref in needed)
@@ -81,13 +89,19 @@ class RetainedFiles:
                 f"a piece of the index takes {total} bytes and {self.root} may keep {self.max_bytes}; give the functions more "
                 "temporary storage, or build the index with more partitions"
             )
+        counts = dict.fromkeys(_COUNTED, 0)
         for ref in needed:
-            self._ensure(ref, store, frozenset(needed))
+            fetched = self._ensure(ref, store, frozenset(needed))
+            counts["misses" if fetched else "hits"] += 1
+            counts["bytes_fetched" if fetched else "bytes_hit"] += ref.size
+        with self._lock:
+            for name, value in counts.items():
+                setattr(self, name, getattr(self, name) + value)
         listing = "\n".join(f"{name}\0{ref.sha256}" for name, ref in sorted(files.items()))
         view = self.root / "views" / hashlib.sha256(listing.encode()).hexdigest()[:32]
         if not view.is_dir():
             self._make_view(view, files)
-        return view
+        return view, counts
 
     def _object(self, ref: ObjectRef) -> Path:
         return self.root / "objects" / ref.sha256
@@ -104,16 +118,15 @@ class RetainedFiles:
             return False
         return True
 
-    def _ensure(self, ref: ObjectRef, store: Store, pinned: frozenset[ObjectRef]) -> None:
-        if not self._is_kept(ref):
-            with FileLock(self.root / "aside" / f"{ref.sha256[:32]}.lock"):
-                if not self._is_kept(ref):  # nobody fetched it while we waited
-                    self._fetch(ref, store, pinned)
-                    self.misses += 1
-                    self.bytes_fetched += ref.size
-                    return
-        self.hits += 1
-        self.bytes_hit += ref.size
+    def _ensure(self, ref: ObjectRef, store: Store, pinned: frozenset[ObjectRef]) -> bool:
+        """Keep that content; True when it had to be fetched."""
+        if self._is_kept(ref):
+            return False
+        with FileLock(self.root / "aside" / f"{ref.sha256[:32]}.lock"):
+            if self._is_kept(ref):  # somebody fetched it while we waited
+                return False
+            self._fetch(ref, store, pinned)
+            return True
 
     def _fetch(self, ref: ObjectRef, store: Store, pinned: frozenset[ObjectRef]) -> None:
         self._make_room(ref.size, pinned)

@@ -337,11 +337,12 @@ def read_rows(
     offset: int = 0,
     gap_bytes: int = 64 << 10,
     threads: int = 8,
+    used: Traffic | None = None,
 ) -> np.ndarray:
     """Rows of a matrix (any, width) that lies in an object from byte `offset` on, by few ranged reads -> (n, width).
 
     rows: any order, repeats allowed; every row is read once. gap_bytes: unwanted bytes worth reading to save a request (64 KiB is
-    about what a request costs in time on S3). ObjectMissing when the object is too short.
+    about what a request costs in time on S3). used: counts this call's requests and bytes. ObjectMissing when the object is too short.
     """
     dtype = np.dtype(dtype)
     row_bytes = dtype.itemsize * width
@@ -353,6 +354,8 @@ def read_rows(
     def fetch(span: tuple[int, int]) -> None:
         first, stop = span
         data = store.get_range(key, offset + first * row_bytes, offset + stop * row_bytes)
+        if used is not None:
+            used.read(len(data))
         inside = slice(*np.searchsorted(wanted, (first, stop)))
         out[inside] = np.frombuffer(data, dtype).reshape(-1, width)[wanted[inside] - first]
 
