@@ -139,7 +139,7 @@ def robustness_report(
     y = np.asarray(y_test).ravel()
     chosen = _choose(y.size, n, seed)
     Z = _rows(X_test, chosen, y.size)
-    adapter = adapt(model, Z, y[chosen] if task == "regression" else y, task, fd_step)
+    adapter = adapt(model, Z, y, task, fd_step)
     if adapter.gradient_kind == "finite differences":
         affordable = max(8, _FD_ROWS // (2 * adapter.points.shape[1]))
         if affordable < chosen.size:

@@ -89,7 +89,7 @@ def limits(report: RobustnessReport) -> tuple[str, ...]:
         found.append(
             "Slopes are finite differences of the model's outputs, which miss steps and kinks; no PGD was run."
         )
-    return tuple([*found, *report.notes])
+    return (*found, *report.notes)
 
 
 def markdown(report: RobustnessReport) -> str:
