@@ -43,7 +43,7 @@ K, MIN_LISTS, MAX_LISTS, KEEP, KEEP_REFINED, FIRST_PASS, FILTERED, DEPTH, DELETE
 WHOLE = 11
 NO_FILTER, PROGRAM, GIVEN = range(3)  # values of FILTERED: none, a program, positions of candidates
 # Columns of `real`: the other parameters. Keep: fraction of the candidates kept by the first pass (0: KEEP rows).
-THRESHOLD, KEEP_FRACTION, SPREAD, AXES = range(4)
+THRESHOLD, KEEP_FRACTION, SPREAD, AXES, LARGEST = range(5)
 # Columns of the stage counts of a query.
 LISTS, ROWS, CANDIDATES, KEPT, BOUNDED, REFINED, PARTITIONS = range(7)
 STAGES = 7
@@ -83,7 +83,16 @@ def _block_estimates(
 
 
 @njit(cache=True, nogil=True)
-def _count_set(flags: np.ndarray) -> int:
+def turn_query(centred: np.ndarray, flips: np.ndarray, turn: np.ndarray, out: np.ndarray) -> None:
+    """The values whose signs are kept: by the quick rotation, by the rows of a matrix (d, d), or, with neither, as they are."""
+    if turn.shape[0] > 0:
+        project(turn, centred, out)
+    else:
+        rotate(centred, flips, out)
+
+
+@njit(cache=True, nogil=True)
+def count_set(flags: np.ndarray) -> int:
     """How many flags are not zero."""
     total = np.int64(0)
     for i in range(flags.shape[0]):
@@ -117,7 +126,7 @@ def _collect(every: np.ndarray, rows: np.ndarray, flags: np.ndarray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _flag_rows(
+def flag_rows(
     alive: np.ndarray,
     deleted: bool,
     code: np.ndarray,
@@ -225,6 +234,7 @@ def search_rows(
     real: np.ndarray,
     mean: np.ndarray,
     flips: np.ndarray,
+    turn: np.ndarray,
     centres: np.ndarray,
     spreads: np.ndarray,
     starts: np.ndarray,
@@ -301,8 +311,8 @@ def search_rows(
     every = np.empty(n if at_once else 0, np.uint8)
     given_flags = np.empty(0, np.uint8)
     if at_once:
-        _flag_rows(alive, deleted, code, tables, masks, cells, 0, n, every, scratch)
-        n_set = _count_set(every)
+        flag_rows(alive, deleted, code, tables, masks, cells, 0, n, every, scratch)
+        n_set = count_set(every)
         if n_set <= whole[FEW]:
             use_given = True
             given = np.empty(n_set, np.int64)
@@ -315,7 +325,7 @@ def search_rows(
         query = queries[s]
         for j in range(d):
             centred[j] = query[j] - mean[j]
-        rotate(centred, flips, turned)
+        turn_query(centred, flips, turn, turned)
         _list_distances(turned, centres, list_distances, list_numbers)
         nearest_list = np.float32(np.inf)
         if not use_given:
@@ -408,9 +418,9 @@ def search_rows(
                 if at_once:
                     flags[:size] = every[begin:end]
                 else:
-                    _flag_rows(alive, deleted, code, tables, masks, cells, begin, end, flags, scratch)
+                    flag_rows(alive, deleted, code, tables, masks, cells, begin, end, flags, scratch)
                 flags[size : (size + BLOCK - 1) // BLOCK * BLOCK] = 0
-                picked = _count_set(flags[:size])
+                picked = count_set(flags[:size])
                 if picked == 0:
                     continue
             passing += picked
