@@ -38,7 +38,12 @@ class Tail(Protocol):
     n_tokens: int
 
     def attend(
-        self, module: nn.Module, query: torch.Tensor, scaling: float | None, softcap: float | None
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        scaling: float | None,
+        softcap: float | None,
+        sliding_window: int | None,
     ) -> torch.Tensor:
         """query (1, H, n_tokens, d) -> (n_tokens, H, d)."""
         ...
@@ -143,7 +148,7 @@ def attend(
         out[0, start:stop].view(count, length, n_heads, -1).copy_(result.transpose(1, 2))
     if segments.tail is not None:
         start = sum(segments.lengths)
-        out[0, start:] = segments.tail.attend(module, query[:, :, start:], scaling, softcap)
+        out[0, start:] = segments.tail.attend(module, query[:, :, start:], scaling, softcap, sliding_window)
     return out, None
 
 

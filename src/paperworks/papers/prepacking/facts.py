@@ -98,6 +98,10 @@ def _refuse(inner: PreTrainedModel, config: Any) -> None:
             f"{name} has layers of kind {', '.join(sorted(kinds - _KNOWN_LAYERS))}, whose state runs along the whole row: "
             "neighbours in a row would leak into each other; run prompts one by one"
         )
+    if getattr(config, "num_kv_shared_layers", 0):
+        raise PackingNotSupported(
+            f"{name} shares keys and values between layers, which packed caches cannot follow yet"
+        )
     if getattr(inner, "_is_stateful", False):
         raise PackingNotSupported(
             f"{name} carries a state along the row: neighbours would leak into each other; run prompts one by one"
