@@ -17,6 +17,7 @@ MODES = [
     {"verify": False},
     {"T": 1.0, "H": 1.0, "R": 1.0},
     {"exact": True},
+    {"exact": True, "verify": False},
 ]
 BUILDS = [
     {},
@@ -65,7 +66,7 @@ def test_no_row_breaks_the_filter_and_none_is_missing(index, world, mode) -> Non
         assert passing[found.ids].all()
         assert len(np.unique(found.ids)) == len(found.ids)
         assert (np.diff(found.distances) >= 0).all()
-        if mode.get("verify", True):
+        if mode.get("verify", True) or mode.get("exact"):
             assert len(found.ids) == min(10, passing.sum())
         if mode.get("refine", True):
             np.testing.assert_allclose(found.distances, np.linalg.norm(rows[found.ids].astype(float) - query, axis=1))
