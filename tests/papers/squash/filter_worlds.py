@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import operator
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 from paperworks.papers.squash import filters as fl
 from paperworks.papers.squash.attributes import AttributeTable
 
+N = 600  # enough that some attributes have more distinct values than cells
 WORDS = ["", "a", "aa", "b", "cs.CL", "cs.LG", "z", "Ω", "日本"]
 MOMENTS = [datetime.datetime(2024, 1, day, hour) for day in (1, 2, 3) for hour in (0, 12)]
 BIG = 2**53
 
 
-def world(seed: int, n: int = 300) -> dict[str, list[Any]]:
+def world(seed: int, n: int = N) -> dict[str, list[Any]]:
     """A table with every kind of attribute, ties, missing values, and more values than cells."""
     rng = np.random.default_rng(seed)
 
@@ -47,48 +49,52 @@ def table(columns: dict[str, list[Any]]) -> AttributeTable:
     return AttributeTable.from_data(columns)
 
 
-def truth(one: fl.Filter, row: dict[str, Any]) -> bool | None:
-    """True, False or None for unknown: the logic of SQL, one row at a time."""
+def truths(one: fl.Filter, columns: dict[str, list[Any]]) -> list[bool | None]:
+    """True, False or None for unknown for each row: the logic of SQL."""
+    n = len(next(iter(columns.values())))
     if isinstance(one, fl.Not):
-        inner = truth(one.part, row)
-        return None if inner is None else not inner
+        return [None if inner is None else not inner for inner in truths(one.part, columns)]
     if isinstance(one, fl.Many):
-        parts = [truth(part, row) for part in one.parts]
         decisive = isinstance(one, fl.Or)
-        if decisive in parts:
-            return decisive
-        return None if None in parts else not decisive
+        rows = zip(*(truths(part, columns) for part in one.parts), strict=True)
+        return [decisive if decisive in row else None if None in row else not decisive for row in rows]
     if isinstance(one, fl.Rows):
-        return bool(one.mask[row["_position"]])
+        return one.mask.tolist()
     if isinstance(one, fl.Ids):
-        return row["_position"] in set(one.ids.tolist())
-    value = row[one.name]
+        wanted = set(one.ids.tolist())
+        return [row in wanted for row in range(n)]
     if isinstance(one, fl.IsNull):
-        return value is None
-    if value is None:
-        return None
-    if isinstance(one, fl.Between):
-        left, middle, right = _same_kind(value, one.low), _as_compared(value, one.low), _same_kind(value, one.high)
-        above = left <= middle if one.inclusive in ("both", "left") else left < middle
-        return above and (middle <= right if one.inclusive in ("both", "right") else middle < right)
+        return [value is None for value in columns[one.name]]
+    return [None if value is None else _holds(one, value) for value in columns[one.name]]
+
+
+def _holds(one: Any, value: Any) -> bool:
+    """One condition on a value that is there."""
     if isinstance(one, fl.Contains):
         return (set(one.values) <= set(value)) if one.every else bool(set(one.values) & set(value))
     if isinstance(one, fl.IsIn):
         if isinstance(value, list):
             return bool(set(one.values) & set(value))
-        return any(_as_compared(value, other) == _same_kind(value, other) for other in one.values)
-    left, right = _as_compared(value, one.value), _same_kind(value, one.value)
-    return {
-        "==": left == right,
-        "!=": left != right,
-        "<": left < right,
-        "<=": left <= right,
-        ">": left > right,
-        ">=": left >= right,
-    }[one.op]
+        return any(_as_compared(value) == _same_kind(value, other) for other in one.values)
+    middle = _as_compared(value)
+    if isinstance(one, fl.Between):
+        left, right = _same_kind(value, one.low), _same_kind(value, one.high)
+        above = left <= middle if one.inclusive in ("both", "left") else left < middle
+        return above and (middle <= right if one.inclusive in ("both", "right") else middle < right)
+    return COMPARE[one.op](middle, _same_kind(value, one.value))
 
 
-def _as_compared(value: Any, other: Any) -> Any:
+COMPARE = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def _as_compared(value: Any) -> Any:
     return _moment(value) if isinstance(value, datetime.date) else value
 
 
@@ -105,9 +111,8 @@ def _moment(value: Any) -> datetime.datetime:
 
 
 def expected(one: fl.Filter, columns: dict[str, list[Any]]) -> np.ndarray:
-    n = len(next(iter(columns.values())))
-    rows = ({"_position": i} | {name: values[i] for name, values in columns.items()} for i in range(n))
-    return np.array([truth(one, row) is True for row in rows], dtype=bool)
+    """The rows for which the filter is true."""
+    return np.array([found is True for found in truths(one, columns)], dtype=bool)
 
 
 CONSTANTS = {
@@ -164,7 +169,7 @@ LEAVES = st.one_of(
 )
 
 
-def filters(n: int | None = 300) -> st.SearchStrategy[fl.Filter]:
+def filters(n: int | None = N) -> st.SearchStrategy[fl.Filter]:
     """Random expressions; n: also masks of n rows and ids, which cannot be written as text."""
     return st.recursive(
         LEAVES if n is None else LEAVES | _rows(n),

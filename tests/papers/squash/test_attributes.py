@@ -43,7 +43,7 @@ def test_every_value_comes_back_through_every_change_of_the_table(seed, tmp_path
     columns = filter_worlds.world(seed)
     table = AttributeTable.from_data(columns)
     same_values(table, columns)
-    order = np.random.default_rng(seed).permutation(300)[:250]
+    order = np.random.default_rng(seed).permutation(filter_worlds.N)[:250]
     shuffled = {name: [values[i] for i in order] for name, values in columns.items()}
     taken = table.take(order)
     same_values(taken, shuffled)
@@ -74,14 +74,14 @@ OPERATORS = {"==": "__eq__", "<": "__lt__", "<=": "__le__", ">": "__gt__", ">=":
 numbers = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.integers(2**53 - 3, 2**53 + 3)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(st.sampled_from(sorted(OPERATORS)), finite | st.sampled_from([2.0**53, 2.0**53 + 2, -0.0]), numbers)
 def test_a_float_is_in_the_interval_of_keys_exactly_when_python_says_so(op, value, constant):
     low, high = number_interval(op, constant, is_float=True)
     assert (low <= float_key(value) <= high) == getattr(Fraction, OPERATORS[op])(*map(_fraction, (value, constant)))
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(
     st.sampled_from(sorted(OPERATORS)),
     st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3),
@@ -95,7 +95,7 @@ def test_an_integer_is_in_the_interval_exactly_when_python_says_so(op, value, co
 def _fraction(value: float) -> Fraction:
     """Infinite values far beyond all finite ones."""
     if isinstance(value, float) and math.isinf(value):
-        return Fraction(10) ** 400 * (1 if value > 0 else -1)
+        return Fraction(2) ** 1100 * (1 if value > 0 else -1)
     return Fraction(value)
 
 

@@ -16,19 +16,20 @@ from paperworks.papers.squash.filters import Attr, FilterError
 sys.path.insert(0, str(Path(__file__).parent))
 import filter_worlds
 
-WORLDS = {seed: filter_worlds.world(seed) for seed in range(3)}
+WORLDS = {seed: filter_worlds.world(seed) for seed in range(2)}
 TABLES = {seed: filter_worlds.table(columns) for seed, columns in WORLDS.items()}
+assert {name for name, one in TABLES[0].stored.items() if not one.exact} == {"stamp", "price", "venue", "labels"}
 seeds = st.sampled_from(sorted(WORLDS))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(seeds, filter_worlds.filters())
 def test_the_mask_is_what_the_expression_says_of_each_row(seed, wanted):
     mask = TABLES[seed].compile(wanted).mask()
     np.testing.assert_array_equal(mask, filter_worlds.expected(wanted, WORLDS[seed]))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(seeds, filter_worlds.filters())
 def test_no_and_yes_of_the_cells_are_sure_and_only_maybe_is_open(seed, wanted):
     program = TABLES[seed].compile(wanted)
@@ -40,7 +41,7 @@ def test_no_and_yes_of_the_cells_are_sure_and_only_maybe_is_open(seed, wanted):
     assert program.has_maybe or not (three == 1).any()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(seeds, filter_worlds.filters())
 def test_estimates_enclose_the_count_and_every_way_to_count_agrees(seed, wanted):
     program = TABLES[seed].compile(wanted)
@@ -53,7 +54,7 @@ def test_estimates_enclose_the_count_and_every_way_to_count_agrees(seed, wanted)
     assert not program.everything or n_matches == program.table.n
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(seeds, filter_worlds.filters())
 def test_candidates_hold_every_match_and_checking_them_leaves_the_matches(seed, wanted):
     program = TABLES[seed].compile(wanted)
@@ -68,11 +69,11 @@ def test_candidates_hold_every_match_and_checking_them_leaves_the_matches(seed, 
 
 
 @settings(deadline=None, max_examples=60)
-@given(seeds, filter_worlds.filters(), st.integers(0, 300), st.integers(0, 300))
+@given(seeds, filter_worlds.filters(), st.integers(0, filter_worlds.N), st.integers(0, filter_worlds.N))
 def test_any_stretch_of_rows_gives_that_stretch_of_the_mask(seed, wanted, start, stop):
     program = TABLES[seed].compile(wanted)
     np.testing.assert_array_equal(program.mask(start, stop), program.mask()[start:stop])
-    for row in range(start, min(start + 3, 300)):
+    for row in range(start, min(start + 3, filter_worlds.N)):
         assert program.verify(row) == program.mask()[row]
 
 
@@ -88,7 +89,7 @@ def test_what_is_true_is_not_false_and_the_rest_is_missing(seed, wanted):
 @settings(deadline=None, max_examples=40)
 @given(seeds, filter_worlds.filters(n=None), st.integers(0, 10**6))
 def test_the_order_of_rows_does_not_matter(seed, wanted, shuffle):
-    order = np.random.default_rng(shuffle).permutation(300)[:200]
+    order = np.random.default_rng(shuffle).permutation(filter_worlds.N)[:500]
     taken = TABLES[seed].take(order).compile(wanted)
     np.testing.assert_array_equal(taken.mask(), TABLES[seed].compile(wanted).mask()[order])
     np.testing.assert_array_equal(taken.positions(), np.flatnonzero(taken.mask()))

@@ -169,7 +169,7 @@ def test_one_filter_for_all_queries_or_one_for_each():
         per_query([one, None], 3)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(filter_worlds.filters(n=None))
 def test_an_expression_survives_as_json(wanted):
     back = from_dict(json.loads(json.dumps(wanted.to_dict())))
