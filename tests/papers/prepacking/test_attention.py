@@ -203,6 +203,7 @@ def test_check_names_every_route_and_its_deviation():
     assert check(encoder())["flat"].works
 
 
+@pytest.mark.slow
 def test_flex_attention_gives_the_same_numbers():
     model, batch = decoder(), prompts(5, 1, 9)
     expected = prefill(model, batch, backend="alone").logits

@@ -27,6 +27,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from paperworks.errors import InputError
 from paperworks.papers.prepacking.errors import PackingNotSupported
 
 NAME = "paperworks_flat"
@@ -50,26 +51,51 @@ class Tail(Protocol):
 
 
 @dataclass(frozen=True)
+class Run:
+    """Neighbouring segments of one length that see the same tokens before them: they are attended to in one call.
+
+    before: (start, stop) in the row of the segments that these continue, the first one first.
+    """
+
+    start: int
+    length: int
+    count: int
+    before: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Segments:
     """Where the prompts of a flat row begin and end.
 
     `prefix` tokens at the front of the keys are seen by every segment (a shared prefix that is in the cache already).
-    `runs` joins neighbours of one length: they are attended to in one call.
+    `parents[i]` is the earlier segment that segment i continues and sees, with what that one continues; -1 for none.
     """
 
     lengths: tuple[int, ...]
     prefix: int = 0
     tail: Tail | None = None
-    runs: tuple[tuple[int, int, int], ...] = field(init=False)  # (start, length, count)
+    parents: tuple[int, ...] | None = None
+    runs: tuple[Run, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        runs: list[tuple[int, int, int]] = []
+        runs: list[Run] = []
+        before: list[tuple[tuple[int, int], ...]] = []
+        starts: list[int] = []
         start = 0
-        for length in self.lengths:
-            if runs and runs[-1][1] == length:
-                runs[-1] = (runs[-1][0], length, runs[-1][2] + 1)
+        for i, length in enumerate(self.lengths):
+            parent = self.parents[i] if self.parents is not None else -1
+            if parent >= i:
+                raise InputError(f"segment {i} cannot continue segment {parent}, which comes later")
+            seen: tuple[tuple[int, int], ...] = ()
+            if parent >= 0:
+                seen = (*before[parent], (starts[parent], starts[parent] + self.lengths[parent]))
+            last = runs[-1] if runs else None
+            if last is not None and last.length == length and last.before == seen:
+                runs[-1] = Run(last.start, length, last.count + 1, seen)
             else:
-                runs.append((start, length, 1))
+                runs.append(Run(start, length, 1, seen))
+            before.append(seen)
+            starts.append(start)
             start += length
         object.__setattr__(self, "runs", tuple(runs))
 
@@ -80,14 +106,19 @@ class Segments:
 
 
 def segments(
-    lengths: Sequence[int], device: torch.device | str = "cpu", *, prefix: int = 0, tail: Tail | None = None
+    lengths: Sequence[int],
+    device: torch.device | str = "cpu",
+    *,
+    prefix: int = 0,
+    tail: Tail | None = None,
+    parents: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments of a forward call over a flat row of segments of these lengths, inside `flat(model)`.
 
     The 4-D attention mask of one element tells transformers that the mask is made already; nothing reads its value.
     """
     return {
-        "segments": Segments(tuple(int(length) for length in lengths), prefix, tail),
+        "segments": Segments(tuple(map(int, lengths)), prefix, tail, None if parents is None else tuple(parents)),
         "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
     }
 
@@ -132,18 +163,22 @@ def attend(
     n_heads = query.shape[1]
     out = query.new_empty(1, query.shape[2], n_heads, value.shape[-1])
     prefix = segments.prefix
-    for start, length, count in segments.runs:
+    for run in segments.runs:
+        start, length, count = run.start, run.length, run.count
         stop = start + length * count
         q = _split(query[:, :, start:stop], count)
         k = _split(key[:, :, prefix + start : prefix + stop], count)
         v = _split(value[:, :, prefix + start : prefix + stop], count)
-        if prefix:
-            k = torch.cat([key[:, :, :prefix].expand(count, -1, -1, -1), k], dim=2)
-            v = torch.cat([value[:, :, :prefix].expand(count, -1, -1, -1), v], dim=2)
-        window = sliding_window if sliding_window is not None and prefix + length > sliding_window else None
-        if prefix + length > 1:
-            _refuse_unknown_window(module, prefix + length, sliding_window)
-        mask = _band(length, prefix, causal, window, q.device) if window or (causal and prefix and length > 1) else None
+        spans = [(0, prefix)] * bool(prefix) + [(prefix + first, prefix + last) for first, last in run.before]
+        context = sum(last - first for first, last in spans)
+        if context:
+            k = torch.cat([*(key[:, :, first:last].expand(count, -1, -1, -1) for first, last in spans), k], dim=2)
+            v = torch.cat([*(value[:, :, first:last].expand(count, -1, -1, -1) for first, last in spans), v], dim=2)
+        window = sliding_window if sliding_window is not None and context + length > sliding_window else None
+        _refuse_unknown_window(module, context + length, sliding_window)
+        mask = (
+            _band(length, context, causal, window, q.device) if window or (causal and context and length > 1) else None
+        )
         result = one_call(q, k, v, mask, bool(causal and mask is None and length > 1), scaling, softcap, dropout)
         out[0, start:stop].view(count, length, n_heads, -1).copy_(result.transpose(1, 2))
     if segments.tail is not None:
@@ -181,10 +216,10 @@ def one_call(
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ value
 
 
-def _band(length: int, prefix: int, causal: bool, window: int | None, device: torch.device) -> torch.Tensor:
-    """(length, prefix + length) bool: True where a query sees a key, at most window - 1 tokens away."""
-    queries = torch.arange(prefix, prefix + length, device=device)[:, None]
-    distance = queries - torch.arange(prefix + length, device=device)[None]
+def _band(length: int, context: int, causal: bool, window: int | None, device: torch.device) -> torch.Tensor:
+    """(length, context + length) bool: True where a query sees a key, at most window - 1 tokens away."""
+    queries = torch.arange(context, context + length, device=device)[:, None]
+    distance = queries - torch.arange(context + length, device=device)[None]
     seen = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
     return seen & (distance.abs() < window) if window else seen
 
