@@ -81,6 +81,22 @@ def gram(kind: Kind, X: np.ndarray, weights: Weights, act: Activation, progress:
     return K
 
 
+def features(kind: Kind, X: np.ndarray, weights: Weights, act: Activation) -> np.ndarray:
+    """Phi (n, p) itself; only where p < n, so that it is smaller than the kernel. ntk: column i * k + j is x_i act'(w_j . x)."""
+    W = np.concatenate([part for _, part in weights.chunks()], axis=1)
+    if kind == "rf":
+        return act.value(X @ W)
+    return (X[:, :, None] * act.first(X @ W)[:, None, :]).reshape(X.shape[0], -1)
+
+
+def ntk_primal_gradients(Z: np.ndarray, theta: np.ndarray, weights: Weights, act: Activation) -> np.ndarray:
+    """sum over j of theta_j act'(w_j . z) + (theta_j . z) act''(w_j . z) w_j, with theta (d * k, o): (m, o, d)."""
+    W = np.concatenate([part for _, part in weights.chunks()], axis=1)
+    slopes, bends = act.first(Z @ W), act.second(Z @ W)
+    tables = [column.reshape(Z.shape[1], -1) for column in theta.T]
+    return np.stack([slopes @ table.T + (bends * (Z @ table)) @ W.T for table in tables], axis=1)
+
+
 def rf_coefficients(X: np.ndarray, dual: np.ndarray, weights: Weights, act: Activation) -> np.ndarray:
     """theta = F^T a: dual (n, o) -> (k, o)."""
     theta = np.empty((weights.k, dual.shape[1]), dtype=X.dtype)

@@ -21,14 +21,16 @@ from paperworks.papers.robustness_law.kernels import (
     Kind,
     Weights,
     check_bytes,
+    features,
     gram,
     ntk_gradients,
     ntk_outputs,
+    ntk_primal_gradients,
     rf_coefficients,
     rf_gradients,
     rf_outputs,
 )
-from paperworks.papers.robustness_law.solve import solve_gram
+from paperworks.papers.robustness_law.solve import solve_features, solve_gram
 from paperworks.progress import LogProgress, silent
 
 Scale = Literal["sqrt_d", "norm"]
@@ -98,15 +100,20 @@ class _KernelModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.n_parameters_ = self._count(X.shape[1])
         progress = LogProgress(type(self).__name__) if self.verbose else silent
+        tol = 1e-6 if X.dtype == np.float64 else 1e-3
+        self.theta_ = None
         if np.isinf(self.width):
             self._weights = None
             K = infinite.kernel(self._kind, self.activation_, X, X).astype(np.float64)
         else:
             self._weights = Weights(X.shape[1], int(self.width), self.seed_, X.dtype, self.chunk)
             K = gram(self._kind, X, self._weights, self.activation_, progress)
-        roundoff = float(np.finfo(X.dtype).eps)
-        tol = 1e-6 if X.dtype == np.float64 else 1e-3
-        solution = solve_gram(K, Y, reg=self.reg, max_rank=self.n_parameters_, tol=tol, noise=roundoff)
+        if self._weights is not None and self.n_parameters_ < X.shape[0] and self.reg == 0:
+            theta, solution = solve_features(features(self._kind, X, self._weights, self.activation_), Y)
+            self.theta_ = theta.astype(X.dtype)
+        else:
+            noise = float(np.finfo(X.dtype).eps)
+            solution = solve_gram(K, Y, reg=self.reg, max_rank=self.n_parameters_, tol=tol, noise=noise)
         self._kernel = K
         self.X_fit_ = X
         self.dual_coef_ = solution.dual
@@ -241,6 +248,8 @@ class RandomFeatures(_KernelModel):
         Whether the targets are met, and ||f(X) - y|| / ||y||.
     n_parameters_ : float
         width, or infinity.
+    theta_ : ndarray (p, o), or None
+        The parameters, where there are fewer of them than rows, and of random features.
     dual_coef_ : ndarray (n, o); jitter_ : float; rank_ : int; activation_ : Activation; X_fit_ : ndarray (n, d)
 
     float32 input is worked on in float32, except for the solution of the linear system.
@@ -258,7 +267,7 @@ class RandomFeatures(_KernelModel):
         return float(self.width)
 
     def _prepare(self) -> None:
-        if self._weights is not None:
+        if self._weights is not None and self.theta_ is None:
             dual = self.dual_coef_.astype(self.X_fit_.dtype)
             self.theta_ = rf_coefficients(self.X_fit_, dual, self._weights, self.activation_)
 
@@ -325,9 +334,13 @@ class NTKRegressor(_KernelModel):
     def _outputs(self, Z: np.ndarray) -> np.ndarray:
         if self._weights is None:
             return super()._outputs(Z)
+        if self.theta_ is not None:
+            return features("ntk", Z, self._weights, self.activation_) @ self.theta_
         return ntk_outputs(Z, self.X_fit_, self.dual_coef_.astype(Z.dtype), self._weights, self.activation_)
 
     def _gradients(self, Z: np.ndarray) -> np.ndarray:
         if self._weights is None:
             return super()._gradients(Z)
+        if self.theta_ is not None:
+            return ntk_primal_gradients(Z, self.theta_, self._weights, self.activation_)
         return ntk_gradients(Z, self.X_fit_, self.dual_coef_.astype(Z.dtype), self._weights, self.activation_)

@@ -21,6 +21,20 @@ class Solution:
     method: str  # 'cholesky' or 'pinv'
 
 
+def solve_features(Phi: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, Solution]:
+    """theta = Phi^+ Y (p, o) from the features Phi (n, p) themselves, and a with theta = Phi^T a.
+
+    For p < n: the kernel would square the condition of Phi. Singular values below 1e-15 of the largest count as zero, numpy's choice.
+    """
+    left, values, right = np.linalg.svd(Phi.astype(np.float64), full_matrices=False)
+    used = values > 1e-15 * values[0]
+    left, values, right = left[:, used], values[used, None], right[used]
+    theta = right.T @ ((left.T @ Y) / values)
+    size = float(np.linalg.norm(Y))
+    residual = float(np.linalg.norm(Phi @ theta - Y)) / size if size > 0 else 0.0
+    return theta, Solution(left @ ((left.T @ Y) / values**2), residual, 0.0, int(used.sum()), "pinv")
+
+
 def solve_gram(
     K: np.ndarray,
     Y: np.ndarray,
