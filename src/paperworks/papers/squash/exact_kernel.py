@@ -141,10 +141,11 @@ def search_exactly(
             bounds[0] = bounds[filled]
             rows[0] = rows[filled]
             sift_smallest(bounds, rows, 0, filled)
-            if flags[row] == MAYBE:
-                if not verify_row(code, exact, tables, masks, cells, keys, label_starts, label_codes, row):
-                    counts[s, CANDIDATES] -= 1
-                    continue
+            if flags[row] == MAYBE and not verify_row(
+                code, exact, tables, masks, cells, keys, label_starts, label_codes, row
+            ):
+                counts[s, CANDIDATES] -= 1
+                continue
             counts[s, REFINED] += 1
             found = insert_sorted(best, best_rows, found, squared_distance(query, vectors[row]), row)
 
