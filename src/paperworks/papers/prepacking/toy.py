@@ -137,12 +137,13 @@ def texts(rng: np.random.Generator, k: int, low: int = 3, high: int = 60) -> lis
 def tokenizer(kind: str = "bert", max_tokens: int = 512) -> Any:
     """A word tokenizer over the made-up texts' words; unknown words are spelt by letters.
 
-    kind: 'bert' puts a token before and one after each text, as encoders want; 'plain' adds none.
+    kind: 'bert' puts a token before and one after each text, as encoders want; 'roberta' the same, with the pad at its number 1;
+    'plain' adds none.
     """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]"] if kind == "roberta" else ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
     letters = [chr(code) for code in range(33, 127)]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*special, *_WORDS, *letters]))}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -154,13 +155,16 @@ def tokenizer(kind: str = "bert", max_tokens: int = 512) -> Any:
             pre_tokenizers.Split(Regex(rf"\b({known})\b|."), behavior="isolated"),
         ]
     )
-    if kind == "bert":
+    if kind in ("bert", "roberta"):
         made.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B [SEP]",
+            special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", 2)],
         )
     elif kind != "plain":
-        raise InputError(f"kind is 'bert' or 'plain', got {kind!r}")
-    return PreTrainedTokenizerFast(
+        raise InputError(f"kind is 'bert', 'roberta' or 'plain', got {kind!r}")
+    factory: Callable[..., Any] = PreTrainedTokenizerFast
+    return factory(
         tokenizer_object=made,
         pad_token="[PAD]",
         unk_token="[UNK]",
