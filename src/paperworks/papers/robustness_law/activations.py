@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,7 @@ def _from_torch(function: Callable[[Any], Any]) -> Activation:
     return made
 
 
+@cache
 def gauss_hermite(n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes (n,) and weights (n,) that sum to 1, for the mean over a standard Gaussian.
 
@@ -171,7 +173,9 @@ def gauss_hermite(n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
     3.0
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
-    return nodes, weights / weights.sum()
+    weights /= weights.sum()
+    nodes.flags.writeable = weights.flags.writeable = False
+    return nodes, weights
 
 
 def hermite_coefficients(function: Elementwise, n_terms: int, scale: np.ndarray | float = 1.0) -> np.ndarray:
