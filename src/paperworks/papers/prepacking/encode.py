@@ -321,7 +321,7 @@ def _opened(model: Any, tokenizer: Any) -> tuple[Any, Any, Recipe]:
         try:
             encoder = AutoModel.from_pretrained(model, **where)
             tokenizer = tokenizer if tokenizer is not None else AutoTokenizer.from_pretrained(model, **where)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise InputError(f"no model can be loaded from {str(model)!r}: {error}") from error
         return encoder, tokenizer, recipe or Recipe()
     if any(kind.__name__ == "SentenceTransformer" for kind in type(model).__mro__):
