@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paperworks.errors import InputError
-from paperworks.papers.prepacking.plan import ALGORITHMS, exact, first_fit, least_loaded, lower_bound, plan
-from paperworks.papers.prepacking.reference import emptiest_bin
+from paperworks.papers.prepacking.plan import ALGORITHMS, best_fit, exact, first_fit, least_loaded, lower_bound, plan
+from paperworks.papers.prepacking.reference import fullest_bin
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=30)
 
@@ -27,9 +27,22 @@ def test_every_prompt_is_in_one_bin_and_bins_are_not_too_full(lengths, algorithm
 
 
 @given(LENGTHS, st.integers(0, 40))
-def test_the_heap_gives_the_bins_of_the_plain_loop(lengths, more):
+def test_the_sorted_rooms_give_the_bins_of_the_plain_loop(lengths, more):
     capacity = max(lengths) + more
-    assert least_loaded(lengths, capacity) == emptiest_bin(lengths, capacity)
+    assert best_fit(lengths, capacity) == fullest_bin(lengths, capacity)
+
+
+@given(LENGTHS, st.integers(0, 40))
+def test_least_loaded_takes_the_emptiest_bin(lengths, more):
+    capacity = max(lengths) + more
+    bins: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        emptiest = min(bins, key=lambda members: sum(lengths[j] for j in members), default=None)
+        if emptiest is not None and sum(lengths[j] for j in emptiest) + lengths[i] <= capacity:
+            emptiest.append(i)
+        else:
+            bins.append([i])
+    assert least_loaded(lengths, capacity) == bins
 
 
 @given(LENGTHS, st.integers(0, 40))

@@ -1,7 +1,7 @@
 """Which prompts share a row: the paper's packing, better ones, their lower bound, and what each would cost.
 
 Prompts of lengths l_1 ... l_k go into r bins of at most c tokens each. The paper takes c = the longest prompt of the batch, puts long
-prompts first and each into the emptiest bin where it fits ('least_loaded', what the authors' code runs), or solves an integer program.
+prompts first and each into the fullest bin where it fits ('bfd', what the authors' code runs), or solves an integer program.
 
     lower bound <= exact <= ffd, bfd, least_loaded
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from paperworks.papers.prepacking.cost import CostModel
 
 Algorithm = Literal["least_loaded", "ffd", "bfd", "exact", "bucketed", "flat"]
-ALGORITHMS: tuple[Algorithm, ...] = ("least_loaded", "ffd", "bfd", "exact", "bucketed", "flat")
+ALGORITHMS: tuple[Algorithm, ...] = ("bfd", "ffd", "least_loaded", "exact", "bucketed", "flat")
 Bins = list[list[int]]
 
 
 def least_loaded(lengths: Sequence[int], capacity: int) -> Bins:
-    """The authors' packing: long prompts first, each into the emptiest bin where it fits, else into a new one.
+    """Long prompts first, each into the emptiest bin where it fits (what later versions of the authors' library do), else into a new one.
 
     >>> least_loaded([5, 3, 2, 2], 5)
     [[0], [1, 2], [3]]
@@ -76,7 +76,7 @@ def first_fit(lengths: Sequence[int], capacity: int) -> Bins:
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> Bins:
-    """Best-fit decreasing: each prompt into the fullest bin where it fits.
+    """Best-fit decreasing, the authors' packing: long prompts first, each into the fullest bin where it fits.
 
     >>> best_fit([4, 3, 2, 1], 5)
     [[0, 3], [1, 2]]
@@ -294,7 +294,7 @@ def plan(
     """Decide which prompts share a row.
 
     lengths: tokens of each prompt, at least 1. capacity: tokens of a row; 'longest' (the paper's: the longest prompt) or 'flat' (rows
-    without padding of about `max_tokens`, 2048 by default). algorithm: 'least_loaded' (default, the authors'), 'ffd', 'bfd', 'exact',
+    without padding of about `max_tokens`, 2048 by default). algorithm: 'bfd' (default, the authors'), 'least_loaded', 'ffd', 'exact',
     'bucketed' (sort by length and pad batches of `max_tokens`; default 8 times the longest), or 'flat'.
     Raises InputError for an unknown algorithm, a length below 1, or a capacity below the longest prompt.
     """
@@ -303,7 +303,7 @@ def plan(
         if length < 1:
             raise InputError(f"prompt {i} has {length} tokens; every prompt needs at least one")
     longest = max(lengths, default=1)
-    chosen: Algorithm = algorithm or ("flat" if capacity == "flat" else "least_loaded")
+    chosen: Algorithm = algorithm or ("flat" if capacity == "flat" else "bfd")
     if chosen not in ALGORITHMS:
         raise InputError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {chosen!r}")
     if max_tokens is not None and max_tokens < 1:

@@ -134,7 +134,7 @@ def prefill(
     1-D sequences of ids, or a padded tensor with its `attention_mask`, or what a tokenizer returns.
     backend: see `routes.py`; 'auto' takes the best that passes the self-test. max_tokens: tokens of one pass (default 2048 on a CPU,
     16384 else); a longer prompt has a pass of its own. output: 'last', 'all', 'hidden' or 'none'. keep_cache: default, wherever the model
-    has a cache. algorithm: the packing of backend 'mask' (the paper's 'least_loaded' by default).
+    has a cache. algorithm: the packing of backend 'mask' (the authors' best fit, 'bfd', by default).
     allow_empty with bos_id: run an empty prompt as that one token.
 
     Runs without gradients; logits and caches are ordinary tensors on the model's device. In float32 logits differ from those of the

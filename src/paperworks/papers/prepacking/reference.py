@@ -1,6 +1,6 @@
 """The paper's method step by step, in plain loops: what the fast routes are tested against.
 
-Bins as long as the longest prompt, filled by the emptiest-bin rule; the last token of each prompt is left out of the packed pass; a dense mask
+Bins as long as the longest prompt, filled by the fullest-bin rule; the last token of each prompt is left out of the packed pass; a dense mask
 and restarting positions; the cache cut apart and padded on the left; then ordinary `generate`. A prompt of one token has nothing to
 put into a bin and joins at the first decoding step (the authors' code loses it). As there, bins are filled by whole lengths.
 
@@ -27,10 +27,10 @@ class PackedBatch:
     places: dict[int, tuple[int, int, int]]
 
 
-def emptiest_bin(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Longest first, each prompt into the emptiest bin where it fits, else a new one.
+def fullest_bin(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Longest first, each prompt into the fullest bin where it fits, else a new one (best-fit decreasing).
 
-    >>> emptiest_bin([3, 7, 2, 5, 4], 7)
+    >>> fullest_bin([3, 7, 2, 5, 4], 7)
     [[1], [3, 2], [4, 0]]
     """
     bins: list[list[int]] = []
@@ -38,7 +38,7 @@ def emptiest_bin(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True):
         fitting = [b for b in range(len(bins)) if loads[b] + lengths[i] <= capacity]
         if fitting:
-            b = min(fitting, key=lambda b: loads[b])
+            b = max(fitting, key=lambda b: loads[b])
             bins[b].append(i)
             loads[b] += lengths[i]
         else:
@@ -51,7 +51,7 @@ def pack(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> PackedBatch:
     """Steps 2 to 5: bins, rows without last tokens, independent mask, restarting positions (1 at pads, as in the authors' code)."""
     lengths = [len(prompt) for prompt in prompts]
     rows, positions, masks, places = [], [], [], {}
-    for members in emptiest_bin(lengths, max(lengths)):
+    for members in fullest_bin(lengths, max(lengths)):
         tokens: list[int] = []
         numbers: list[int] = []
         spans = []
@@ -74,15 +74,17 @@ def pack(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> PackedBatch:
         masks.append(mask)
     width = max((len(row) for row in rows), default=0)
     return PackedBatch(
-        input_ids=torch.tensor([row + [pad_id] * (width - len(row)) for row in rows], dtype=torch.int64).view(
-            -1, width
-        ),
-        position_ids=torch.tensor([p + [1] * (width - len(p)) for p in positions], dtype=torch.int64).view(-1, width),
+        input_ids=_table([row + [pad_id] * (width - len(row)) for row in rows], width),
+        position_ids=_table([numbers + [1] * (width - len(numbers)) for numbers in positions], width),
         mask=torch.stack([torch.nn.functional.pad(m, (0, width - len(m), 0, width - len(m))) for m in masks])
         if masks
         else torch.zeros(0, 0, 0),
         places=places,
     )
+
+
+def _table(rows: list[list[int]], width: int) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.int64).view(len(rows), width)
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ def plan_rows(lengths: Sequence[int], backend: Backend, max_tokens: int, algorit
     if backend in FLAT_ROWS:
         return [plan(lengths, "flat", max_tokens=max_tokens)]
     if backend == "mask":
-        return [plan(lengths, "longest", algorithm or "least_loaded")]
+        return [plan(lengths, "longest", algorithm or "bfd")]
     return [plan(lengths, "longest", "bucketed", max_tokens=max_tokens if backend == "padded" else 1)]
 
 
