@@ -161,6 +161,12 @@ def _rows(n: int) -> st.SearchStrategy[fl.Filter]:
     )
 
 
+def conditions(name: str) -> st.SearchStrategy[fl.Filter]:
+    """Single conditions on one attribute, or their opposites."""
+    found = _compared(name) if name in CONSTANTS else _labelled(name)
+    return st.builds(lambda one, negated: ~one if negated else one, found, st.booleans())
+
+
 LEAVES = st.one_of(
     *(_compared(name) for name in CONSTANTS),
     *(_labelled(name) for name in LABELS),

@@ -29,6 +29,18 @@ def test_the_mask_is_what_the_expression_says_of_each_row(seed, wanted):
     np.testing.assert_array_equal(mask, filter_worlds.expected(wanted, WORLDS[seed]))
 
 
+@pytest.mark.parametrize("name", [*filter_worlds.CONSTANTS, *filter_worlds.LABELS])
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_each_condition_and_its_opposite_on_each_kind_of_attribute(name, data):
+    wanted = data.draw(filter_worlds.conditions(name))
+    truth = filter_worlds.expected(wanted, WORLDS[0])
+    program = TABLES[0].compile(wanted)
+    np.testing.assert_array_equal(program.mask(), truth)
+    np.testing.assert_array_equal(program.positions(), np.flatnonzero(truth))
+    assert program.estimate()[0] <= truth.sum() <= program.estimate()[1]
+
+
 @settings(deadline=None, max_examples=120)
 @given(seeds, filter_worlds.filters())
 def test_no_and_yes_of_the_cells_are_sure_and_only_maybe_is_open(seed, wanted):
