@@ -153,7 +153,7 @@ def build_reader(
 
 def freeze(reader: PartitionReader) -> PartitionReader:
     """The same arrays, read-only: one compiled kernel then serves arrays in memory and memory-mapped ones."""
-    values = dict(vars(reader))
+    values = reader.values()
     for name, array in reader.arrays().items():
         view = np.asarray(array).view()
         view.flags.writeable = False

@@ -57,7 +57,7 @@ def explain(index: SquashIndex, query: Any, k: int, what: FilterLike, settings: 
     if len(prepared) != 1:
         raise InputError(f"one query is explained at a time, got {len(prepared)}")
     wanted = as_filter(what)
-    params = index.params(k, **settings)
+    params = index.params(k, **settings, filtered=wanted is not None)
     search_state(
         state, prepared, [wanted], params
     )  # once before, so that the time is not that of loading kernels and pages

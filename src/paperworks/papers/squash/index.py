@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,16 @@ from paperworks.papers.squash.search import Answer, search_state
 from paperworks.papers.squash.source import read_ids, read_vectors
 from paperworks.papers.squash.state import State
 from paperworks.papers.squash.storage import open_folder, read_steadily
-from paperworks.papers.squash.tune import Tuned, tune
+from paperworks.papers.squash.tune import Tuned, calibrate, tune
 from paperworks.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 
 MANY_LISTS = 1 << 40
-DEFAULTS = {"reach": 5.0, "keep": 6.0, "min_lists": 4, "max_lists": MANY_LISTS, "R": 0.0}
+DEFAULTS = {
+    "reach": 6.0, "keep": 8.0, "R": 0.0, "filtered_reach": 5.0, "filtered_keep": 8.0, "filtered_R": 0.0,
+    "min_lists": 4, "max_lists": MANY_LISTS,
+}  # fmt: skip
 PAPER_R = 2.0  # the paper's refinement factor, when H is given without R
 ROWS_A_PARTITION = 4_000_000
 
@@ -97,7 +100,8 @@ class SquashIndex:
         self.max_bits = max_bits
         self.random_state = random_state
         self.n_jobs = n_jobs
-        self.defaults: dict[str, float] = dict(DEFAULTS)
+        self._known_params: dict[tuple[Any, ...], SearchParams] = {}
+        self.set_defaults(DEFAULTS)
         self._state: State | None = None
         self._lock = threading.Lock()
 
@@ -135,6 +139,7 @@ class SquashIndex:
         )
         with self._lock:
             self._state = state
+        self.set_defaults(calibrate(self))
         if folder is not None:
             self.save(folder)
             self._state = load_state(folder, mmap=True).state
@@ -178,7 +183,7 @@ class SquashIndex:
         """
         found = load_state(folder, mmap=mmap, verify=verify)
         index = cls(metric=found.state.metric.name, n_jobs=n_jobs, **found.settings)
-        index.defaults = {**DEFAULTS, **found.defaults}
+        index.set_defaults(found.defaults)
         index._state = found.state
         return index
 
@@ -206,16 +211,24 @@ class SquashIndex:
         filter: an expression over `Attr`, a dict, a mask over the rows given, ids, or a list with one for each query.
 
         How far to look, each None for what `tune` found or the default: n_probe: lists that are visited; reach: instead of a
-        number, visit a list while its rows may still be nearer than the k-th best by this many deviations (default 5, more
-        finds more); T: the paper's threshold on a list's distance over that of the nearest list. keep: rows whose full
-        vectors are read (default 6 k); H: percent of the candidates that the sign bits keep, as in the paper (at least
+        number, visit a list while its rows may still be nearer than the k-th best by this many deviations (more finds
+        more); T: the paper's threshold on a list's distance over that of the nearest list. keep: rows whose full
+        vectors are read; H: percent of the candidates that the sign bits keep, as in the paper (at least
         k R H); R: R k rows stay after the lower bounds, of the kept ones. exact: the answer of brute force, by bounds.
         n_threads: over queries (default: `n_jobs`). return_stats: also one record a query of what each stage saw.
         Raises InputError, FilterError, UnknownAttribute, FilterTypeError.
         """
         state = self.state
         prepared = state.metric.queries(queries)
-        params = self.params(k, T=T, H=H, R=R, n_probe=n_probe, reach=reach, keep=keep, exact=exact)
+        filtered = filter is not None
+        key = (k, T, H, R, n_probe, reach, keep, exact, filtered)
+        params = self._known_params.get(key)
+        if params is None:
+            params = self.params(
+                k, T=T, H=H, R=R, n_probe=n_probe, reach=reach, keep=keep, exact=exact, filtered=filtered
+            )
+            if len(self._known_params) < 1000:
+                self._known_params[key] = params
         filters = (
             [as_filter(filter)]
             if len(prepared) == 1 and not isinstance(filter, list | tuple)
@@ -237,8 +250,12 @@ class SquashIndex:
         reach: float | None = None,
         keep: int | None = None,
         exact: bool = False,
+        filtered: bool = False,
     ) -> SearchParams:
-        """The settings of a search with the defaults of this index filled in; what `search_partition` takes."""
+        """The settings of a search with the defaults of this index filled in; what `search_partition` takes.
+
+        filtered: take the defaults of searches under a filter, which need to reach less far.
+        """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise InputError(f"k must be a whole number from 1 on, got {k!r}")
         for name, value, least in (("T", T, 1.0), ("reach", reach, 0.0), ("n_probe", n_probe, 1), ("keep", keep, 1)):
@@ -249,24 +266,30 @@ class SquashIndex:
         if R is not None and not (R == 0 or R >= 1):
             raise InputError(f"R must be at least 1 (0: no lower bounds), got {R!r}")
         k = min(int(k), max(1, self.state.n_given)) if k > 1 << 20 else int(k)
-        known = self.defaults
+        known, prefix = self.defaults, "filtered_" if filtered else ""
         if R is None:
-            R = PAPER_R if H is not None else known["R"]
+            R = PAPER_R if H is not None else (known[prefix + "R"] if keep is None else 0.0)
         if keep is None:
-            keep = int(np.ceil(k * R * H)) if H is not None else max(int(np.ceil(known["keep"] * k)), k + 10)
+            keep = int(np.ceil(k * R * H)) if H is not None else max(int(np.ceil(known[prefix + "keep"] * k)), k + 10)
         if R > 0:
             keep = max(keep, int(np.ceil(R * k)))
         max_lists, min_lists = int(known["max_lists"]), int(known["min_lists"])
         if n_probe is not None:
             max_lists = min_lists = int(n_probe)
         if reach is None:
-            reach = 0.0 if n_probe is not None or T is not None else known["reach"]
+            reach = 0.0 if n_probe is not None or T is not None else known[prefix + "reach"]
         if T is not None and n_probe is None:
             max_lists, min_lists = MANY_LISTS, 1
         return SearchParams(
             k=k, max_lists=max_lists, reach=float(reach), keep=max(keep, k), T=float(T) if T is not None else float("inf"),
             H=float(H or 0.0), R=float(R), min_lists=min_lists, exact=exact,
         )  # fmt: skip
+
+    def set_defaults(self, values: Mapping[str, float]) -> None:
+        """Change what a search does when it is not told: reach, keep (in times of k) and R, each also as filtered_...,
+        min_lists and max_lists."""
+        self.defaults: dict[str, float] = {**DEFAULTS, **values}
+        self._known_params = {}
 
     def count(self, filter: FilterLike = None) -> int:
         """How many rows pass, exactly."""

@@ -297,3 +297,12 @@ def sum_bytes(code: np.ndarray, tables: np.ndarray) -> float:
         a += tables[t, code[t]]
         t += 1
     return (a + b) + (c + e)
+
+
+@njit(cache=True, nogil=True)
+def finish_l2(squared: np.ndarray, positions: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
+    """Distances from their squares in place, and ids of positions (s, k) into `out`; -1 stays -1."""
+    for s in range(squared.shape[0]):
+        for i in range(squared.shape[1]):
+            squared[s, i] = np.sqrt(squared[s, i])
+            out[s, i] = ids[positions[s, i]] if positions[s, i] >= 0 else -1

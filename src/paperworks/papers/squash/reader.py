@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,11 @@ class PartitionReader:
         """All arrays by name."""
         return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), np.ndarray)}
 
-    @property
+    def values(self) -> dict[str, Any]:
+        """All fields by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @cached_property
     def core(self) -> tuple[np.ndarray, ...]:
         """The arrays in the order that the kernels take, without tombstones, codes and what follows."""
         return (
@@ -121,7 +126,7 @@ class PartitionReader:
             self.part_of_list, self.blocks, self.signs, self.add, self.factor,
         )  # fmt: skip
 
-    @property
+    @cached_property
     def tail(self) -> tuple[np.ndarray, ...]:
         """Codes, partitions and vectors in the order that the kernels take."""
         return (
@@ -140,6 +145,26 @@ class PartitionAnswer:
 
 
 NO_TOMBSTONES = np.zeros(0, np.uint8)
+
+
+@lru_cache(maxsize=256)
+def _numbers(
+    params: SearchParams,
+    first_pass: str,
+    axes: float,
+    largest: float,
+    filtered: int,
+    depth: int,
+    deleted: bool,
+    at_once: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of a search as the kernels take them."""
+    whole = [
+        params.k, params.min_lists, params.max_lists, params.keep, int(params.R * params.k), 0 if first_pass == "residual" else 1,
+        filtered, depth, deleted, at_once, params.few,
+    ]  # fmt: skip
+    real = [params.T * params.T, params.H / 100, params.reach, axes, largest]
+    return np.array(whole, np.int64), np.array(real, np.float64)
 
 
 def run(
@@ -164,14 +189,9 @@ def run(
         distances[:] = np.inf
         positions[:] = -1
         return PartitionAnswer(positions, distances, counts)
-    whole = np.array(
-        [
-            k, params.min_lists, params.max_lists, params.keep, int(params.R * k), 0 if reader.first_pass == "residual" else 1,
-            filtered, depth, len(alive) > 0, at_once, params.few,
-        ],
-        np.int64,
-    )  # fmt: skip
-    real = np.array([params.T * params.T, params.H / 100, params.reach, reader.axes, reader.largest], np.float64)
+    whole, real = _numbers(
+        params, reader.first_pass, reader.axes, reader.largest, filtered, depth, len(alive) > 0, at_once
+    )
     search = search_exactly if params.exact else kernel.search_rows
     search(
         queries, whole, real, *reader.core, alive, *reader.tail, *program, *table, given, distances, positions, counts

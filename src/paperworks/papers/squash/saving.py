@@ -96,7 +96,7 @@ def cut_partition(reader: PartitionReader, part: int) -> PartitionReader:
     first, last = (int(lists[0]), int(lists[-1]) + 1) if len(lists) else (0, 0)
     begin, end = int(reader.starts[first]), int(reader.starts[last])
     block_bytes = -(-reader.d // 16) * 64
-    values = dict(vars(reader))
+    values = reader.values()
     for name in ("signs", "add", "factor", "codes", "vectors", "ids"):
         values[name] = values[name][begin:end]
     for name in ("part_means", "part_bases", "part_edges", "part_bits", "part_orders", "part_bytes", "centroids"):

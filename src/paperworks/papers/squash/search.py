@@ -16,6 +16,7 @@ from paperworks.papers.squash import search_kernel as kernel
 from paperworks.papers.squash.exact_kernel import scan_vectors
 from paperworks.papers.squash.filter_program import FilterProgram
 from paperworks.papers.squash.filters import Filter
+from paperworks.papers.squash.kernels import finish_l2
 from paperworks.papers.squash.planner import Plan, plan_filter
 from paperworks.papers.squash.reader import (
     EMPTY_FILTER,
@@ -107,9 +108,12 @@ def search_state(
                 plans[i] = plan
     if state.added is not None:
         _merge_added(state, queries, groups, distances, positions)
-    return Answer(
-        state.metric.finish(distances, queries), state.ids_at(positions), counts, plans, time.perf_counter() - started
-    )
+    elif state.metric.name == "l2" and state.reader.n:
+        ids = np.empty_like(positions)
+        finish_l2(distances, positions, state.reader.ids, ids)
+        return Answer(distances, ids, counts, plans, time.perf_counter() - started)
+    distances = state.metric.finish(distances, queries)
+    return Answer(distances, state.ids_at(positions), counts, plans, time.perf_counter() - started)
 
 
 def _run(

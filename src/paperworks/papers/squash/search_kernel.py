@@ -286,7 +286,6 @@ def search_rows(
     keep = max(whole[KEEP], k)
     estimates = np.empty(2 * keep + PENDING, np.float32)
     rows = np.empty(2 * keep + PENDING, np.int64)
-    list_distances = np.empty(n_lists, np.float32)
     list_keys = np.empty(n_lists, np.float32)
     list_numbers = np.empty(n_lists, np.int32)
     centred = np.empty(d, np.float32)
@@ -326,10 +325,9 @@ def search_rows(
         for j in range(d):
             centred[j] = query[j] - mean[j]
         turn_query(centred, flips, turn, turned)
-        _list_distances(turned, centres, list_distances, list_numbers)
         nearest_list = np.float32(np.inf)
         if not use_given:
-            list_keys[:] = list_distances
+            _list_distances(turned, centres, list_keys, list_numbers)
             make_heap(list_keys, list_numbers, n_lists)
             nearest_list = list_keys[0]
         scale = offset = np.float32(0)
@@ -347,16 +345,33 @@ def search_rows(
         visited = seen = passing = n_pending = 0
 
         if use_given:
-            one = 0
+            one = -1
             at = 0
+            if given.shape[0] <= keep:  # all of them are refined: estimates would not matter
+                for i in range(given.shape[0]):
+                    if (
+                        has_flags
+                        and given_flags[i] == MAYBE
+                        and not verify_row(code, exact, tables, masks, cells, keys, label_starts, label_codes, given[i])
+                    ):
+                        passing -= 1
+                        continue
+                    estimates[filled] = 0
+                    rows[filled] = given[i]
+                    filled += 1
+                at = given.shape[0]
+            base = np.float32(0)
             while at < given.shape[0]:
                 count = min(PENDING, given.shape[0] - at)
                 for i in range(count):
                     row = given[at + i]
-                    while starts[one + 1] <= row:
-                        one += 1
+                    if one < 0 or starts[one + 1] <= row:
+                        one = max(one, 0)
+                        while starts[one + 1] <= row:
+                            one += 1
+                        base = squared_distance(turned, centres[one])
                     pending[i] = row
-                    pending_base[i] = list_distances[one]
+                    pending_base[i] = base
                     pending_flags[i] = given_flags[at + i] if has_flags else np.uint8(2)
                     prefetch(signs, row * n_words)
                     prefetch(add, row)

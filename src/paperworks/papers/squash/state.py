@@ -83,7 +83,8 @@ class State:
         """The filter compiled for the built part."""
         if what is None:
             return None
-        self._check_mask(what)
+        if what.key is None:  # holds a mask
+            self._check_mask(what)
         return self.table.compile(what, positions_of=self._known_built, rows=self.rows)
 
     def added_program(self, what: Filter | None) -> FilterProgram | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,22 +12,30 @@ import numpy as np
 from paperworks.errors import InputError
 from paperworks.papers.squash.filters import per_query
 from paperworks.papers.squash.search import search_state
-from paperworks.progress import Progress
+from paperworks.progress import Progress, silent
 
 if TYPE_CHECKING:
     from paperworks.papers.squash.index import SquashIndex
 
 REACHES = (2.5, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 14.0)
-KEEPS = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 32.0)  # in times of k
+STEPS = (  # keep in times of k, and R
+    (2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (6.0, 0.0), (8.0, 0.0), (12.0, 0.0), (20.0, 0.0), (20.0, 2.0), (50.0, 2.0), (120.0, 2.0),
+    (120.0, 4.0),
+)  # fmt: skip
 ROUNDS = 3
+SMALL = 2000  # rows
+CALIBRATION_QUERIES, CALIBRATION_K, CALIBRATION_RECALL, MASKED = 64, 10, 0.985, 0.05
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One pair of settings: its recall and CPU milliseconds a query."""
+    """One choice of settings: its recall and CPU milliseconds a query."""
 
     reach: float
     keep: float
+    R: float
     recall: float
     ms: float
 
@@ -41,10 +50,38 @@ class Tuned:
 
     def __str__(self) -> str:
         one = self.chosen
-        return f"reach={one.reach:g}, keep={one.keep:g} k: recall {one.recall:.4f} (wanted {self.target:g}), {one.ms:.3f} ms a query"
+        bounds = f", R={one.R:g}" if one.R else ""
+        return f"reach={one.reach:g}, keep={one.keep:g} k{bounds}: recall {one.recall:.4f} (wanted {self.target:g}), {one.ms:.3f} ms a query"
 
 
-def tune(index: SquashIndex, queries: Any, k: int, filters: Any, recall: float, progress: Progress) -> Tuned:
+def calibrate(index: SquashIndex) -> dict[str, float]:
+    """Defaults for an index that was just built, from rows of its own as queries, with no filter and with a random mask.
+
+    Each query finds itself, so k + 1 neighbours are looked for. Tiny indexes keep the general defaults.
+    """
+    state = index.state
+    n = state.reader.n
+    if n < SMALL:
+        return {}
+    rng = np.random.default_rng(index.random_state)
+    queries = np.array(
+        state.reader.vectors[np.sort(rng.choice(n, CALIBRATION_QUERIES, replace=False))][:, : state.metric.d]
+    )
+    found: dict[str, float] = {}
+    for prefix, mask in (("", None), ("filtered_", rng.random(state.n_given) < MASKED)):
+        try:
+            tuned = tune(index, queries, CALIBRATION_K + 1, mask, CALIBRATION_RECALL, silent, rounds=1)
+        except InputError as error:
+            log.info("%s", error)
+            continue
+        best = tuned.chosen
+        found |= {f"{prefix}reach": best.reach, f"{prefix}keep": best.keep, f"{prefix}R": best.R}
+    return found
+
+
+def tune(
+    index: SquashIndex, queries: Any, k: int, filters: Any, recall: float, progress: Progress, rounds: int = ROUNDS
+) -> Tuned:
     """See `SquashIndex.tune`."""
     if not 0 < recall <= 1:
         raise InputError(f"recall must be above 0 and at most 1, got {recall!r}")
@@ -59,10 +96,10 @@ def tune(index: SquashIndex, queries: Any, k: int, filters: Any, recall: float, 
     ]
     n_true = int(np.isfinite(truth.distances).sum())
 
-    def trial(reach: float, keep: float) -> Trial:
-        params = index.params(k, reach=reach, keep=int(np.ceil(keep * k)))
+    def trial(reach: float, keep: float, R: float) -> Trial:
+        params = index.params(k, reach=reach, keep=int(np.ceil(keep * k)), R=R)
         times = []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             started = time.process_time()
             answer = search_state(state, prepared, each, params)
             times.append(time.process_time() - started)
@@ -71,18 +108,18 @@ def tune(index: SquashIndex, queries: Any, k: int, filters: Any, recall: float, 
             int(np.count_nonzero(row <= limit + 1e-5 * abs(float(limit)) + 1e-7))
             for row, limit in zip(answer.distances, reached, strict=True)
         )
-        return Trial(reach, keep, hits / n_true if n_true else 1.0, 1e3 * min(times) / len(prepared))
+        return Trial(reach, keep, R, hits / n_true if n_true else 1.0, 1e3 * min(times) / len(prepared))
 
     trials: list[Trial] = []
     best: Trial | None = None
-    for done, keep in enumerate(KEEPS):
+    for done, (keep, R) in enumerate(STEPS):
         low, high = 0, len(REACHES) - 1  # recall grows with the reach: look for the first that is enough
-        ends = trial(REACHES[high], keep)
+        ends = trial(REACHES[high], keep, R)
         trials.append(ends)
         if ends.recall >= recall:
             while low < high:
                 middle = (low + high) // 2
-                one = trial(REACHES[middle], keep)
+                one = trial(REACHES[middle], keep, R)
                 trials.append(one)
                 if one.recall >= recall:
                     high, ends = middle, one
@@ -90,13 +127,16 @@ def tune(index: SquashIndex, queries: Any, k: int, filters: Any, recall: float, 
                     low = middle + 1
             if best is None or ends.ms < best.ms:
                 best = ends
-            elif ends.ms > 1.2 * best.ms:
-                break
-        progress(done + 1, len(KEEPS), f"keep {keep:g} k: recall {ends.recall:.4f}")
+            elif ends.ms > 1.3 * best.ms:
+                break  # costlier and costlier from here on
+        progress(done + 1, len(STEPS), f"keep {keep:g} k: recall {ends.recall:.4f}")
     if best is None:
         top = max(trials, key=lambda one: one.recall)
         raise InputError(
             f"no settings reach recall {recall:g}, the best reach {top.recall:.4f}; use exact=True, or more bits"
         )
-    index.defaults = {**index.defaults, "reach": best.reach, "keep": best.keep}
+    prefix = "" if filters is None else "filtered_"
+    index.set_defaults(
+        {**index.defaults, f"{prefix}reach": best.reach, f"{prefix}keep": best.keep, f"{prefix}R": best.R}
+    )
     return Tuned(best, recall, tuple(trials))
