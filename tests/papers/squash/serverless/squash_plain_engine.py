@@ -10,7 +10,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.papers.squash.filters import Compare, Ids, Rows, UnknownAttribute
-from paperworks.papers.squash.serverless.engine import Found, Layout, Piece, RangedFile
+from paperworks.papers.squash.serverless.engine import Found, Piece, RangedFile
 
 
 def build(
@@ -66,7 +66,7 @@ class Shared:
             mask = {">=": self.year >= what.value, "==": self.year == what.value, "<": self.year < what.value}[what.op]
         return [mask[a:b] for a, b in itertools.pairwise(self.bounds)]
 
-    def finish(self, distances):
+    def finish(self, distances, queries):
         return distances
 
 
@@ -98,14 +98,15 @@ class PlainEngine:
     def __init__(self, ranged: bool = False) -> None:
         self.ranged = ranged
 
-    def layout(self, folder):
-        facts = json.loads((folder / "facts.json").read_text())
-        pieces = []
+    def facts(self, folder):
+        return json.loads((folder / "facts.json").read_text())
+
+    def pieces(self, folder, work):
+        yield Piece({"shared.npz": folder / "shared.npz"})
+        facts = self.facts(folder)
         for number, rows in enumerate(facts["sizes"]):
             files = {name: folder / f"p{number}" / name for name in ("vectors.bin", "ids.npy")}
-            ranged = RangedFile("vectors.bin", "<f4", facts["dimension"], 0) if self.ranged else None
-            pieces.append(Piece(files, rows, ranged))
-        return Layout(Piece({"shared.npz": folder / "shared.npz"}), pieces, facts)
+            yield Piece(files, rows, RangedFile("vectors.bin", "<f4", facts["dimension"], 0) if self.ranged else None)
 
     def open_shared(self, folder):
         return Shared(folder)

@@ -249,7 +249,7 @@ class ServerlessSquash:
         job = Work(deployment, lambda: shared, self._driver, settings, self.tree, self.tree.root)
         with self._busy:  # one batch at a time: a driver hands outcomes to whoever asks first
             outcomes = job.run(share, prepared.shape[0])
-        result = _result(outcomes, shared.finish(outcomes.distances), time.perf_counter() - begun)
+        result = _result(outcomes, shared.finish(outcomes.distances, prepared), time.perf_counter() - begun)
         self._last = {**result.stats, "n_queries": float(prepared.shape[0])}
         if result.is_partial and not allow_partial:
             raise _incomplete(result, "ask again, or pass allow_partial=True to get what there is")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from paperworks.errors import InputError
-from paperworks.papers.squash.serverless.engine import Engine, Layout, Piece, RangedFile
+from paperworks.papers.squash.serverless.engine import Engine, RangedFile
 from paperworks.papers.squash.serverless.errors import ObjectMissing, ServerlessError
 from paperworks.papers.squash.serverless.store import ObjectRef, Store
 from paperworks.progress import Progress, silent
@@ -118,7 +119,8 @@ def _piece(content: Mapping[str, Any]) -> DeployedPiece:
     return DeployedPiece(files, content["rows"], ranged)
 
 
-def _key(name: str) -> str:
+def list_key(name: str) -> str:
+    """Where in a store the list of a deployment lies."""
     return f"deployments/{name}.json"
 
 
@@ -130,33 +132,31 @@ def deploy(folder: str | Path, store: Store, engine: Engine, *, progress: Progre
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no index at {folder}; build one and save it there first")
-    layout: Layout = engine.layout(folder)
     report = progress or silent
-    paths: dict[ObjectRef, Path] = {}
-
-    def described(piece: Piece) -> DeployedPiece:
-        files = {}
-        for name, path in piece.files.items():
-            files[name] = ref = ObjectRef.of_file(path)
-            paths[ref] = path
-        return DeployedPiece(files, piece.rows, piece.ranged)
-
-    made = Deployment(described(layout.shared), [described(piece) for piece in layout.partitions], layout.facts)
-    total = sum(ref.size for ref in paths)
+    described: list[DeployedPiece] = []
     done = 0
-    for ref, path in paths.items():
-        if store.size(ref.key) != ref.size:
-            store.put_file(ref.key, path)
-            if ObjectRef.of_file(path) != ref:
-                raise ServerlessError(
-                    f"{path} changed while it was uploaded; deploy again when nobody writes to the index"
-                )
-        done += ref.size
-        report(done, total, "upload")
-    store.put(_key(made.name), made.to_bytes())
+    with tempfile.TemporaryDirectory(prefix="squash-deploy-") as work:
+        for piece in engine.pieces(folder, Path(work)):
+            files = {}
+            for name, path in piece.files.items():
+                files[name] = ref = ObjectRef.of_file(path)
+                _upload(store, ref, path)
+                done += ref.size
+                report(done, None, f"piece {len(described)}")
+            described.append(DeployedPiece(files, piece.rows, piece.ranged))
+    made = Deployment(described[0], described[1:], engine.facts(folder))
+    store.put(list_key(made.name), made.to_bytes())
     store.put(_POINTER, json.dumps({"deployment": made.name}).encode())
     log.info("deployed %d partitions, %d bytes, as %s", len(made.partitions), made.n_bytes, made.name)
     return made
+
+
+def _upload(store: Store, ref: ObjectRef, path: Path) -> None:
+    if store.size(ref.key) == ref.size:
+        return
+    store.put_file(ref.key, path)
+    if ObjectRef.of_file(path) != ref:
+        raise ServerlessError(f"{path} changed while it was uploaded; deploy again when nobody writes to the index")
 
 
 def find(store: Store, name: str | None = None) -> Deployment:
@@ -168,7 +168,7 @@ def find(store: Store, name: str | None = None) -> Deployment:
             raise ObjectMissing(f"no index is deployed there; call deploy() first ({error})") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ServerlessError(f"the pointer to the current deployment is damaged: {error}") from error
-    data = store.get(_key(str(name)))
+    data = store.get(list_key(str(name)))
     if hashlib.sha256(data).hexdigest() != name:
         raise ServerlessError(f"the list of deployment {name} is damaged; deploy the index again")
     return Deployment.from_bytes(data)
@@ -185,7 +185,7 @@ def prune(store: Store) -> list[str]:
     Functions that still search an older deployment will fail with ObjectMissing and their callers be told.
     """
     current = find(store)
-    keep = {ref.key for ref in current.refs()} | {_key(current.name)}
+    keep = {ref.key for ref in current.refs()} | {list_key(current.name)}
     removed = [key for prefix in ("deployments/", "objects/") for key in store.keys(prefix) if key not in keep]
     for key in removed:
         store.delete(key)

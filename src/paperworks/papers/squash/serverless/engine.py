@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,15 +39,6 @@ class Piece:
     ranged: RangedFile | None = None
 
 
-@dataclass(frozen=True)
-class Layout:
-    """An index cut into pieces: `shared` for allocators, one piece a partition for processors; facts: plain values about it."""
-
-    shared: Piece
-    partitions: Sequence[Piece]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
 class SharedReader(Protocol):
     """The allocators' side of an index."""
 
@@ -63,8 +54,8 @@ class SharedReader(Protocol):
     def masks(self, what: Filter | None) -> list[np.ndarray] | None:
         """Exactly the rows that a filter lets pass, and that were not deleted, as one boolean mask a partition; None for all rows."""
 
-    def finish(self, distances: np.ndarray) -> np.ndarray:
-        """Squared distances (q, k) of prepared queries as the caller wants to see them."""
+    def finish(self, distances: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        """Squared distances (q, k) of prepared queries (q, d) as the caller wants to see them; inf stays inf."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +80,17 @@ class PartitionReader(Protocol):
 class Engine(Protocol):
     """How a kind of index is cut and opened."""
 
-    def layout(self, folder: Path) -> Layout:
-        """The pieces of the index in `folder`."""
+    def facts(self, folder: Path) -> Mapping[str, Any]:
+        """Plain values about the index in `folder`, for whoever looks at a deployment: dimension, metric, rows, ..."""
+
+    def pieces(self, folder: Path, work: Path) -> Iterator[Piece]:
+        """The pieces of the index in `folder`: the allocators' first, then the partitions in order.
+
+        Files may be made below `work`, an empty folder; those of a piece may be gone as soon as the next is asked for.
+        """
 
     def open_shared(self, folder: Path) -> SharedReader:
-        """Open the files of `Layout.shared`."""
+        """Open the files of the first piece."""
 
     def open_partition(self, folder: Path, rows: RowReader | None) -> PartitionReader:
-        """Open a piece; rows: reads rows of its ranged file, when that is not in the folder."""
+        """Open the files of a partition; rows: reads rows of its ranged file, when that is not in the folder."""

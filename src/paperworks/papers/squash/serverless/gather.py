@@ -20,9 +20,10 @@ from paperworks.papers.squash.serverless.errors import ServerlessError
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
-_numbers = (
-    itertools.count()
-)  # of calls, never used twice in a process: what comes late for one batch is not taken for the next
+
+_LOOK_S = 0.1  # how often calls that wait for a place are looked at
+# numbers of calls, never used twice in a process: what comes late for one batch is not taken for the next
+_numbers = itertools.count()
 
 
 @dataclass
@@ -44,7 +45,8 @@ class _Asked(Generic[Answer]):
     timeout_s: float
     attempts: int = 0
     reason: str = ""
-    running: dict[int, float] = field(default_factory=dict)  # call number -> when it is taken for lost
+    # call number -> when it is taken for lost, None while it waits for a place to run
+    running: dict[int, float | None] = field(default_factory=dict)
 
 
 class Gather(Generic[Answer]):
@@ -85,11 +87,9 @@ class Gather(Generic[Answer]):
             self._of_call[number] = key
             calls.append(Call(number, asked.payload))
         self.tally.n_calls += len(calls)
-        self.driver.start(calls)
-        begun = time.monotonic()  # after the launches, which may take a while themselves
         for call in calls:
-            asked = self._open[self._of_call[call.number]]
-            asked.running[call.number] = begun + asked.timeout_s
+            self._open[self._of_call[call.number]].running[call.number] = None
+        self.driver.start(calls)
 
     def pump(self, wait_s: float = 0.0) -> None:
         """Take in what has arrived, waiting up to `wait_s` for the first, and ask again for what failed."""
@@ -100,7 +100,8 @@ class Gather(Generic[Answer]):
             if key is None or asked is None:
                 self.tally.n_duplicates += 1  # somebody answered before, or it was given up
                 continue
-            expected = asked.running.pop(outcome.number, None) is not None
+            expected = outcome.number in asked.running
+            asked.running.pop(outcome.number, None)
             if outcome.data is None:
                 if not expected:  # it was given up before and counted then
                     continue
@@ -118,17 +119,20 @@ class Gather(Generic[Answer]):
             self.answers[key] = answer
             del self._open[key]
         again += self._overdue()
+        again = [key for key in again if key in self._open]  # a late answer may have settled it meanwhile
         if again:
             self.tally.n_retried += len(again)
             self._start(again)
 
     def _overdue(self) -> list[Hashable]:
         now, again, lost = time.monotonic(), [], []
+        unbegun = [number for asked in self._open.values() for number, limit in asked.running.items() if limit is None]
+        waiting = self.driver.waiting(unbegun) if unbegun else set()
         for key, asked in list(self._open.items()):
-            late = [number for number, limit in asked.running.items() if limit <= now]
-            for number in self.driver.waiting(late) if late else ():
-                asked.running[number] = now + asked.timeout_s
-                late.remove(number)
+            for number, limit in asked.running.items():
+                if limit is None and number not in waiting:
+                    asked.running[number] = now + asked.timeout_s
+            late = [number for number, limit in asked.running.items() if limit is not None and limit <= now]
             for number in late:
                 del asked.running[number]
             if late:
@@ -164,5 +168,6 @@ class Gather(Generic[Answer]):
                 self._open.clear()
                 self.driver.give_up(numbers)
                 return
-            next_limit = min((limit for asked in self._open.values() for limit in asked.running.values()), default=now)
+            limits = [limit for asked in self._open.values() for limit in asked.running.values()]
+            next_limit = min((now + _LOOK_S if limit is None else limit for limit in limits), default=now)
             self.pump(max(0.0, min(next_limit - now, end - now, 1.0)))

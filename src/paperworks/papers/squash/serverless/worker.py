@@ -6,6 +6,7 @@ not outlive a call, the files of `retained.py` do.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -18,7 +19,7 @@ import numpy as np
 from paperworks.errors import InputError
 from paperworks.papers.squash.serverless import faults, retained
 from paperworks.papers.squash.serverless.batch import Settings, Share
-from paperworks.papers.squash.serverless.deploy import DeployedPiece, Deployment, find
+from paperworks.papers.squash.serverless.deploy import DeployedPiece, Deployment, list_key
 from paperworks.papers.squash.serverless.drivers import Driver, ProcessDriver, ThreadDriver
 from paperworks.papers.squash.serverless.engine import Engine, PartitionReader, RowReader, SharedReader
 from paperworks.papers.squash.serverless.errors import PayloadError, WorkerFailed
@@ -53,11 +54,20 @@ class Worker:
         self._used = threading.local()
 
     def deployment(self, name: str) -> Deployment:
-        """The deployment of that name."""
+        """The deployment of that name; its list is retained like any other file."""
         with self._lock:
-            if name not in self._deployments:
-                self._deployments[name] = find(self.store, name)
-            return self._deployments[name]
+            if name in self._deployments:
+                return self._deployments[name]
+        if not re.fullmatch(r"[0-9a-f]{64}", name):
+            raise PayloadError(f"not the name of a deployment: {name!r}")
+        data, counts = self.files.content(name, list_key(name), self.store)
+        self._count_cache(counts)
+        with self._lock:
+            return self._deployments.setdefault(name, Deployment.from_bytes(data))
+
+    def _count_cache(self, counts: Mapping[str, int]) -> None:
+        for name, value in counts.items():
+            self._count(f"cache_{name}", value)
 
     def _opened(self, piece: DeployedPiece, opener: Callable[[Path], Reader]) -> Reader:
         with self._lock:
@@ -65,8 +75,7 @@ class Worker:
         with lock:  # two threads that miss the same piece would open it twice
             for attempt in range(_ATTEMPTS):
                 folder, counts = self.files.take(piece.retained(), self.store)
-                for name, value in counts.items():
-                    self._count(f"cache_{name}", value)
+                self._count_cache(counts)
                 try:
                     return self._remembered(folder, opener)
                 except FileNotFoundError:
@@ -119,6 +128,7 @@ class Worker:
 
     def handle(self, message: Message, setup: Mapping[str, Any]) -> Message:
         """Do what a message asks."""
+        self._used.__dict__.clear()
         deployment = self.deployment(str(message.fields.get("deployment")))
         if message.kind == "search":
             return self._search(message, deployment)
@@ -127,7 +137,6 @@ class Worker:
         raise PayloadError(f"a {message.kind!r} message asks for nothing")
 
     def _search(self, message: Message, deployment: Deployment) -> Message:
-        self._used.__dict__.clear()
         begun = time.perf_counter()
         number = message.fields.get("partition")
         reader = self.partition(deployment, number)  # type: ignore[arg-type]  # checked there
@@ -152,7 +161,10 @@ class Worker:
         driver = make_driver(setup.get("children") or {"kind": "threads"}, setup)
         try:
             job = Work(deployment, lambda: self.shared(deployment), driver, settings, tree, node)
-            return job.run(share, n_queries).to_message(str(fields.get("request")), deployment.name)
+            outcomes = job.run(share, n_queries)
+            for name, value in self._used.__dict__.items():
+                outcomes.stats[name] = outcomes.stats.get(name, 0.0) + value
+            return outcomes.to_message(str(fields.get("request")), deployment.name)
         finally:
             driver.close()
 
