@@ -569,42 +569,48 @@ class Squash(System):
     name = "SquashIndex"
 
     def knobs(self, selectivity: float) -> list[Knob]:
-        return [{"H": H, "R": R, "T": T} for T in (1.1, 1.2, 1.3, 1.5) for H in (3, 5, 10) for R in (2, 4)]
+        return [
+            {"reach": reach, "keep": keep}
+            for reach in (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)
+            for keep in (20, 30, 40, 60, 80, 120)
+        ]
 
     def build(self, data: DataSet, folder: Path, threads: int) -> None:
-        from paperworks.papers.squash import SquashIndex
+        from paperworks.papers.squash.index import SquashIndex
 
-        attributes: dict[str, Any] = {
-            **data.columns,
-            **{name: [list(row) for row in rows] for name, rows in data.labels.items()},
-        }
+        attributes: dict[str, Any] = {**data.columns, **data.labels}
         if "day" in attributes:
             attributes["day"] = np.array([date.fromordinal(day) for day in attributes["day"]], dtype="datetime64[D]")
         self.folder = folder / "squash"
         index = SquashIndex(metric="l2", random_state=0, n_jobs=threads)
-        index.build(data.X, attributes=attributes)
-        index.save(self.folder)
+        index.build(data.X, attributes=attributes, folder=self.folder)
+        del index, attributes
         self.index = SquashIndex.load(self.folder, mmap=True)
+        self.n_threads = 1
 
     def search(self, query: np.ndarray, predicate: Predicate | None, k: int, knob: Knob) -> np.ndarray:
-        ids = self.index.search(query[None], k=k, filter=_expression(predicate), **knob)[1][0]
+        ids = self.index.search(query[None], k, _expression(predicate), **knob)[1][0]
         return ids[ids >= 0]
 
     def shared(self, queries: np.ndarray, predicate: Predicate | None, k: int, knob: Knob) -> np.ndarray:
-        return self.index.search(queries, k=k, filter=_expression(predicate), **knob)[1]
+        return self.index.search(queries, k, _expression(predicate), n_threads=self.n_threads, **knob)[1]
 
     def batch(self, queries: np.ndarray, predicates: Sequence[Predicate | None], k: int, knob: Knob) -> np.ndarray:
-        return self.index.search(queries, k=k, filter=[_expression(one) for one in predicates], **knob)[1]
+        each = [_expression(one) for one in predicates]
+        return self.index.search(queries, k, each, n_threads=self.n_threads, **knob)[1]
 
     def threads(self, n: int) -> None:
-        self.index.n_jobs = n
+        self.n_threads = n
+
+    def forget(self) -> None:
+        self.index.state.table._programs.clear()  # compiled filters are kept; a repeated one would be found there
 
     def files(self) -> list[Path]:
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
 
 
 def _expression(predicate: Predicate | None) -> Any:
-    from paperworks.papers.squash import Attr
+    from paperworks.papers.squash.filters import Attr
 
     match predicate:
         case None:
