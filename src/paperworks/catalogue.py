@@ -87,7 +87,7 @@ class PaperSpec(_Strict):
     abstract: str = ""  # arXiv's own (CC0); the hub shows it when no source has brought the paper
     summary: str = Field(min_length=40)  # two or three sentences of ours, plain words
     use: str = Field(min_length=10, max_length=160)  # what it does for you, one line
-    extra: Literal["", "nn", "serverless"] = ""  # the optional install that the method needs
+    extra: Literal["", "images", "nn", "serverless"] = ""  # the optional install that the method needs
     claims: tuple[ClaimSpec, ...] = ()
 
     @model_validator(mode="after")

@@ -117,7 +117,7 @@ def train(
     images, labels = _checked(images, labels)
     torch.manual_seed(seed)
     network = (model if isinstance(model, nn.Module) else model()).to(device)
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(
         network.parameters(), recipe.lr, recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay
     )
@@ -165,7 +165,9 @@ def _epoch(
         network.train()
         loss, logits = step(network, batch)
         if not torch.isfinite(loss):
-            raise InputError(f"the loss is {float(loss.detach())} in epoch {epoch + 1}; lower the learning rate ({recipe.lr})")
+            raise InputError(
+                f"the loss is {float(loss.detach())} in epoch {epoch + 1}; lower the learning rate ({recipe.lr})"
+            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -213,10 +215,11 @@ def augmented(images: Images, crop: int, flip: bool, rng: np.random.Generator) -
     if crop:
         padded = np.pad(images, ((0, 0), (crop, crop), (crop, crop), (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-        top, left = rng.integers(0, 2 * crop + 1, (2, n))
-        images = np.moveaxis(windows[np.arange(n), top, left], 1, -1)
+        corner = rng.integers(0, 2 * crop + 1, size=(2, n))
+        images = np.moveaxis(windows[np.arange(n), corner[0], corner[1]], 1, -1)
     if flip:
-        images = np.where(rng.random(n)[:, None, None, None] < 0.5, images[:, :, ::-1], images)
+        mirrored = rng.random(size=n) < 0.5
+        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     return images
 
 

@@ -106,12 +106,10 @@ class SqueezedDataset:
     def _with(self, item: Any, picture: Any) -> Any:
         if isinstance(item, dict):
             return {**item, self.key: picture}
+        if hasattr(item, "_fields"):  # a named tuple
+            return item._replace(**{item._fields[0]: picture})
         if isinstance(item, tuple | list):
-            return (
-                type(item)((picture, *item[1:]))
-                if not hasattr(item, "_fields")
-                else item._replace(**{item._fields[0]: picture})
-            )
+            return type(item)((picture, *item[1:]))
         return picture
 
 

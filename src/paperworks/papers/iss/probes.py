@@ -9,6 +9,7 @@ n pictures, (h, w) pixels, c channels, k classes. All labels are 0 .. k - 1 here
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy import ndimage
 
 from paperworks.papers.iss.squeeze import JPEG, Blur, Grayscale, Transform
 
+Classify = Callable[[np.ndarray], np.ndarray]  # pictures or features -> class numbers
 SQUEEZES: dict[str, Transform] = {"gray": Grayscale(), "jpeg:10": JPEG(10), "median": Blur("median")}
 
 
@@ -98,8 +100,7 @@ def wilson(right: float, n: int) -> tuple[float, float]:
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
-def _probe(name: str, classify: object, test: np.ndarray, truth: np.ndarray, k: int) -> Probe:
-    assert callable(classify)
+def _probe(name: str, classify: Classify, test: np.ndarray, truth: np.ndarray, k: int) -> Probe:
     right = float((classify(test) == truth).mean())
     low, high = wilson(right, len(test))
     squeezed = {key: float((classify(squeeze.pixels(test)) == truth).mean()) for key, squeeze in SQUEEZES.items()}
@@ -122,7 +123,7 @@ def _colour(pictures: np.ndarray) -> np.ndarray:
     return blocks.mean(axis=(2, 4)).reshape(n, -1)
 
 
-def _ridge(features: np.ndarray, y: np.ndarray, k: int) -> object:
+def _ridge(features: np.ndarray, y: np.ndarray, k: int) -> Classify:
     """One-hot ridge regression in its dual form, penalty 5 % of the mean squared length: predicts the largest output."""
     mean, scale = features.mean(axis=0), features.std() + 1e-6
     ready = (features - mean) / scale

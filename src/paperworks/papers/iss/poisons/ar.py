@@ -79,7 +79,7 @@ def response(kernel: np.ndarray, signal: np.ndarray) -> float:
     filter_[2, 2] = -1
     inner = signal[MARGIN - 2 :, MARGIN - 2 :]
     windows = np.lib.stride_tricks.sliding_window_view(inner, (3, 3))
-    return float(np.linalg.norm(np.einsum("ijkl,kl->ij", windows, filter_)) / max(np.linalg.norm(inner), 1e-300))
+    return float(np.linalg.norm(np.einsum("ijkl,kl->ij", windows, filter_)) / max(float(np.linalg.norm(inner)), 1e-300))
 
 
 @njit(cache=True)
