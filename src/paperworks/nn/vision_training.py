@@ -218,8 +218,7 @@ def augmented(images: Images, crop: int, flip: bool, rng: np.random.Generator) -
         corner = rng.integers(0, 2 * crop + 1, size=(2, n))
         images = np.moveaxis(windows[np.arange(n), corner[0], corner[1]], 1, -1)
     if flip:
-        mirrored = rng.random(size=n) < 0.5
-        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        images = np.where(rng.random((n, 1, 1, 1)) < 0.5, images[:, :, ::-1], images)
     return images
 
 
