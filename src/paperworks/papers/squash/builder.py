@@ -30,6 +30,8 @@ from paperworks.progress import Progress
 log = logging.getLogger(__name__)
 
 SAMPLE = 40_000  # rows from which KLT and cells of a partition are learnt
+CALIBRATED = 2000  # rows from which on a calibration pays
+CALIBRATION_QUERIES = 64
 ROWS_A_CENTRE = 128  # sampled rows a list centre
 
 
@@ -64,6 +66,13 @@ def default_lists(n: int) -> int:
     return max(1, min(round(n**0.5), n // 32))
 
 
+def calibration_rows(n: int, seed: int) -> np.ndarray:
+    """Rows (by their number when given) that serve as queries of the calibration; none of a small set."""
+    if n < CALIBRATED:
+        return np.zeros(0, np.int64)
+    return np.sort(np.random.default_rng([seed, 64]).choice(n, CALIBRATION_QUERIES, replace=False))
+
+
 def build_reader(
     source: np.ndarray,
     ids: np.ndarray,
@@ -78,7 +87,9 @@ def build_reader(
     """
     n, d = len(source), metric.inner_d
     progress(0, 4, "partitions and lists")
-    sample = _take(source, metric, sample_rows(n, max(SAMPLE, ROWS_A_CENTRE * settings.n_lists), settings.seed))
+    rows = sample_rows(n, max(SAMPLE, ROWS_A_CENTRE * settings.n_lists), settings.seed)
+    # rows that later serve as queries of the calibration do not shape the lists, or they would find their own too easily
+    sample = _take(source, metric, np.setdiff1d(rows, calibration_rows(n, settings.seed), assume_unique=True))
     part_labels, centroids = _partition(source, sample, metric, settings)
     lists, centres, part_of_list = _lists(source, sample, metric, settings, part_labels, centroids)
     order = np.argsort(lists, kind="stable")
@@ -223,7 +234,7 @@ def _lists(
         wanted = settings.n_lists if n_parts == 1 else max(1, round(settings.n_lists * len(rows) / n))
         wanted = min(wanted, len(rows))
         if n_parts == 1:
-            chosen = sample[: max(ROWS_A_CENTRE * wanted, 4096)]
+            chosen = sample[sample_rows(len(sample), max(ROWS_A_CENTRE * wanted, 4096), settings.seed)]
         else:
             chosen = _take(
                 source, metric, rows[sample_rows(len(rows), max(ROWS_A_CENTRE * wanted, 4096), settings.seed)]

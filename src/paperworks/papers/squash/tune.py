@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paperworks.errors import InputError
+from paperworks.papers.squash.builder import calibration_rows
 from paperworks.papers.squash.filters import per_query
 from paperworks.papers.squash.search import search_state
 from paperworks.progress import Progress, silent
@@ -23,8 +24,7 @@ STEPS = (  # keep in times of k, and R
     (120.0, 4.0),
 )  # fmt: skip
 ROUNDS = 3
-SMALL = 2000  # rows
-CALIBRATION_QUERIES, CALIBRATION_K, CALIBRATION_RECALL, MASKED = 64, 10, 0.985, 0.05
+CALIBRATION_K, CALIBRATION_RECALL, MASKED = 10, 0.98, 0.05
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +61,12 @@ def calibrate(index: SquashIndex) -> dict[str, float]:
     """
     state = index.state
     n = state.reader.n
-    if n < SMALL:
+    wanted = calibration_rows(n, index.random_state)
+    if len(wanted) == 0:
         return {}
     rng = np.random.default_rng(index.random_state)
-    queries = np.array(
-        state.reader.vectors[np.sort(rng.choice(n, CALIBRATION_QUERIES, replace=False))][:, : state.metric.d]
-    )
+    positions = np.flatnonzero(np.isin(state.rows, wanted))
+    queries = np.array(state.reader.vectors[positions][:, : state.metric.d])
     found: dict[str, float] = {}
     for prefix, mask in (("", None), ("filtered_", rng.random(state.n_given) < MASKED)):
         try:
@@ -75,7 +75,8 @@ def calibrate(index: SquashIndex) -> dict[str, float]:
             log.info("%s", error)
             continue
         best = tuned.chosen
-        found |= {f"{prefix}reach": best.reach, f"{prefix}keep": best.keep, f"{prefix}R": best.R}
+        reach = REACHES[min(REACHES.index(best.reach) + 1, len(REACHES) - 1)]  # to be on the safe side
+        found |= {f"{prefix}reach": reach, f"{prefix}keep": best.keep, f"{prefix}R": best.R}
     return found
 
 
