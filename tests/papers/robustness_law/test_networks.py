@@ -158,7 +158,7 @@ def test_penalty_is_the_mean_square_and_lowers_it() -> None:
     net = small_net().eval()
     x = torch.as_tensor(np.random.default_rng(0).standard_normal((6, 12)).astype(np.float32))
     before = sensitivity(net, x)
-    assert float(sensitivity_penalty(net, x, weight=0.5)) == pytest.approx(0.5 * np.mean(before**2), rel=1e-4)
+    assert float(sensitivity_penalty(net, x, weight=0.5).detach()) == pytest.approx(0.5 * np.mean(before**2), rel=1e-4)
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     monitor = SensitivityMonitor(net, x, every=10)
     for _ in range(40):
@@ -171,6 +171,7 @@ def test_penalty_is_the_mean_square_and_lowers_it() -> None:
     assert x.grad is None
 
 
+@pytest.mark.slow
 def test_the_monitor_stands_in_a_trainer(tmp_path: Any) -> None:
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")

@@ -86,6 +86,8 @@ class SklearnAdapter:
         found, said = certify.forward(layers, self.points), np.asarray(self.model.predict(self.points))
         if self.task == "classification":
             return layers if (np.asarray(self.model.classes_)[found.argmax(axis=1)] == said).all() else None
+        if found.size != said.size:
+            return None
         return layers if np.allclose(found.reshape(said.shape), said, rtol=1e-4, atol=1e-6) else None
 
     def scores(self, points: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ def flip_search(
     first: np.ndarray,
     others: np.ndarray | None,
     *,
-    n_rounds: int = 3,
+    n_rounds: int = 4,
     n_steps: int = 10,
 ) -> np.ndarray:
     """The smallest flip found of each point, as its distance (m,); infinity where none was.
@@ -44,7 +44,10 @@ def flip_search(
     best, distance = points.copy(), np.full(m, np.inf)
 
     def take(ends: np.ndarray, ids: np.ndarray) -> None:
-        ids_hit = ids[hit] if (hit := changed(ends, ids)).any() else ids[:0]
+        if not ids.size:
+            return
+        hit = changed(ends, ids)
+        ids_hit = ids[hit]
         if not ids_hit.size:
             return
         found = bisect(points[ids_hit], ends[hit], changed, ids_hit)
@@ -69,25 +72,25 @@ def flip_search(
         waiting = waiting[~hit]
     if gradient is None:
         return distance
+    share = np.full(m, 0.9)  # of the distance so far, the ball that is searched; nearer to 1 where nothing was found
     for _ in range(n_rounds):
         ids = np.flatnonzero(np.isfinite(distance) & (distance > 0))
         if not ids.size:
             break
-        radius = 0.9 * distance[ids]
-        moved = points[ids] + 0.9 * (best[ids] - points[ids])
+        radius = share[ids] * distance[ids]
+        moved = points[ids] + share[ids, None] * (best[ids] - points[ids])
         done = np.zeros(ids.size, dtype=bool)
-        for _ in range(n_steps):
+        for step in range(n_steps):
             grads = gradient(moved, ids)
             size = np.linalg.norm(grads, axis=1, keepdims=True)
-            step = moved - (radius / 4)[:, None] * np.divide(grads, size, out=np.zeros_like(grads), where=size > 0)
-            offset = step - points[ids]
+            down = -np.divide(grads, size, out=np.zeros_like(grads), where=size > 0)
+            offset = moved - points[ids] + (radius / (2 + step))[:, None] * down
             length = np.linalg.norm(offset, axis=1)
             offset *= np.minimum(1.0, radius / np.maximum(length, 1e-300))[:, None]
             moved = np.where(done[:, None], moved, points[ids] + offset)
             done |= changed(moved, ids)
             if done.all():
                 break
-        if not done.any():
-            break
+        share[ids[~done]] = (1 + share[ids[~done]]) / 2
         take(moved[done], ids[done])
     return distance
