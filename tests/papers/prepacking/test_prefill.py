@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from paperworks.errors import InputError
+from paperworks.papers.prepacking.cost import CostModel
 from paperworks.papers.prepacking.errors import OutOfMemory, PackingNotSupported, PromptError
 from paperworks.papers.prepacking.facts import inspect_model
 from paperworks.papers.prepacking.prefill import prefill
@@ -227,3 +228,14 @@ def test_progress_counts_tokens_up_to_the_total():
     )
     assert seen[-1] == (sum(LENGTHS), sum(LENGTHS))
     assert len(seen) >= 2
+
+
+def test_a_cost_model_chooses_route_and_size():
+    model, batch = decoder(), prompts(10, 10, 9, 11)
+    expected = prefill(model, batch).logits
+    dear = CostModel(call=1e-3, token=1e-4, pair=1e-8, segment=1.0, token_by_size=((16, 1e-4), (64, 1e-4)))
+    cheap = CostModel(call=1e-3, token=1e-4, pair=1e-8, segment=0.0, token_by_size=((16, 1e-4), (64, 1e-4)))
+    padded, flat = prefill(model, batch, cost=dear), prefill(model, batch, cost=cheap)
+    assert (padded.backend, flat.backend, flat.plan.n_rows) == ("padded", "flat", 1)
+    torch.testing.assert_close(padded.logits, expected, rtol=0, atol=1e-4)
+    assert prefill(model, batch, cost=dear, backend="flat").backend == "flat"

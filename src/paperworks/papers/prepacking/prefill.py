@@ -22,6 +22,7 @@ from transformers import DynamicCache
 
 from paperworks.errors import InputError
 from paperworks.papers.prepacking.caches import LayerPairs, batch_cache, empty_cache, single_cache
+from paperworks.papers.prepacking.cost import CostModel
 from paperworks.papers.prepacking.facts import ModelFacts, inspect_model
 from paperworks.papers.prepacking.passes import Output, run_batch
 from paperworks.papers.prepacking.plan import Algorithm, Plan
@@ -124,6 +125,7 @@ def prefill(
     output: Output = "last",
     keep_cache: bool | None = None,
     algorithm: Algorithm | None = None,
+    cost: CostModel | None = None,
     allow_empty: bool = False,
     bos_id: int | None = None,
     progress: Progress = silent,
@@ -135,6 +137,7 @@ def prefill(
     backend: see `routes.py`; 'auto' takes the best that passes the self-test. max_tokens: tokens of one pass (default 2048 on a CPU,
     16384 else); a longer prompt has a pass of its own. output: 'last', 'all', 'hidden' or 'none'. keep_cache: default, wherever the model
     has a cache. algorithm: the packing of backend 'mask' (the authors' best fit, 'bfd', by default).
+    cost: a measured cost model (`calibrate`), which then chooses max_tokens and, for 'auto', the route, where they are not given.
     allow_empty with bos_id: run an empty prompt as that one token.
 
     Runs without gradients; logits and caches are ordinary tensors on the model's device. In float32 logits differ from those of the
@@ -146,9 +149,13 @@ def prefill(
         raise InputError(f"output must be 'last', 'all', 'hidden' or 'none', got {output!r}")
     keep = keep_cache if keep_cache is not None else facts.causal and facts.cache_name is not None
     prompts = read_prompts(input_ids, attention_mask, facts=facts, allow_empty=allow_empty, bos_id=bos_id)
+    lengths = [len(prompt) for prompt in prompts]
+    if cost is not None and max_tokens is None:
+        max_tokens = cost.best_tokens(lengths)
     limit = tokens_of_a_pass(facts, max_tokens)
     chosen = choose(facts, backend)
-    lengths = [len(prompt) for prompt in prompts]
+    if cost is not None and backend == "auto" and chosen == "flat" and lengths:
+        chosen = choose(facts, cost.best_backend(lengths, limit))
     (layout,) = plan_rows(lengths, chosen, limit, algorithm)
     caches: list[LayerPairs] = [[] for _ in prompts]
     logits: list[torch.Tensor | None] = [None] * len(prompts)
