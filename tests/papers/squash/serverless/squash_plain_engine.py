@@ -47,6 +47,9 @@ class Shared:
             raise InputError(f"queries should have {self.centroids.shape[1]} columns, got shape {queries.shape}")
         return queries
 
+    def settings(self, k, search):
+        return dict(search)
+
     def check(self, what):
         if isinstance(what, Compare) and what.name != "year":
             raise UnknownAttribute(what.name)

@@ -90,6 +90,8 @@ class ServerlessSquash:
     right up to about a thousand functions.
     workers: threads or processes. timeout_s: of one attempt of a function. retries: further attempts of what failed.
     batch: queries prepared at once, None for 50 (threads, processes) or all (Lithops, where every start of a job costs a second).
+    vectors: "retain" keeps full vectors in containers like the rest; "ranges" leaves them in the store and reads the rows that are
+    refined, for partitions too large for a container's disk. A matter of the deployment: it counts when deploy() is called.
     memory_mb: of a function, None for what Lithops is configured with. storage_config: Lithops' configuration for an index in a bucket
     that threads or processes search.
     cache: {"root": ..., "max_bytes": ..., "verify": ...} of the files that containers keep.
@@ -117,7 +119,8 @@ class ServerlessSquash:
         cache: Mapping[str, Any] | None = None,
         memory_mb: int | None = None,
         storage_config: Mapping[str, Any] | None = None,
-        engine: Any = "squash",
+        vectors: str = "retain",
+        engine: Any = None,
         plan: Any = None,
     ) -> None:
         self.tree = Tree(fanout, depth)
@@ -145,11 +148,12 @@ class ServerlessSquash:
                 below = {"kind": "lithops", "executor": dict(executor), "memory_mb": memory_mb, "limit_s": limit_s}
         elif self._kind == "threads" and depth:
             spec["workers"] = workers + fanout
+        self._engine = load_engine("squash" if engine is None else engine, vectors)
         self._folder, location = _places(index, store, storage)
         self._setup: dict[str, Any] = {
             "location": location,
             "cache": dict(cache or {}),
-            "engine": engine,
+            "engine": "squash" if engine is None else engine,
             "children": below,
             "storage_config": dict(storage_config) if storage_config else None,
         }
@@ -199,9 +203,7 @@ class ServerlessSquash:
         store with a gap.
         """
         if self._folder is not None:
-            self._deployment = deploying.deploy(
-                self._folder, self.store, load_engine(self._setup["engine"]), progress=progress
-            )
+            self._deployment = deploying.deploy(self._folder, self.store, self._engine, progress=progress)
             return self._deployment
         deployment = self.refresh()
         if gaps := deploying.missing_objects(self.store, deployment):
@@ -228,7 +230,8 @@ class ServerlessSquash:
         """The k nearest rows of each query among those that pass its filter.
 
         queries (q, d); filters: one for all or one a query, as `SquashIndex.search` takes them. threshold: the paper's T, inf for every
-        partition with a match. search: what `SquashIndex.search` calls by the same name (H, R, exact).
+        partition with a match. search: what `SquashIndex.search` calls by the same name (T of lists, H, R, n_probe, reach, keep,
+        exact; exact=True also visits every partition with a match).
         Partitions and candidates are decided before any function starts, so one pass finds k rows whenever there are k. What
         fails is asked again, alone. Raises IncompleteSearch when a partition never answers, unless allow_partial: then the
         result says which queries are whole.
@@ -236,10 +239,11 @@ class ServerlessSquash:
         begun = time.perf_counter()
         if search.get("exact"):
             threshold = float("inf")
-        settings = replace(self._settings, k=k, threshold=float(threshold), search=search)
         deployment = self.deployment
         coordinator = self._coordinator()
         shared = coordinator.shared(deployment)
+        settings = replace(self._settings, k=k, threshold=float(threshold), search={})
+        settings = replace(settings, search=shared.settings(k, search))
         prepared = shared.prepare(queries)
         share = Share.of(prepared, per_query(filters, prepared.shape[0]))
         for one in share.filters:  # a filter that cannot be used is refused before anything starts

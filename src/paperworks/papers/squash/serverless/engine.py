@@ -45,6 +45,9 @@ class SharedReader(Protocol):
     def prepare(self, queries: Any) -> np.ndarray:
         """Checked and scaled queries (q, d) float32. Raises InputError for what cannot be asked."""
 
+    def settings(self, k: int, search: Mapping[str, Any]) -> dict[str, Any]:
+        """What processors are told about a search, plain values, from what its caller asked for. Raises InputError."""
+
     def check(self, what: Filter | None) -> None:
         """Raise FilterError or UnknownAttribute for a filter that cannot be used on this index."""
 

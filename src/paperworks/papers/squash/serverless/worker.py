@@ -169,8 +169,8 @@ class Worker:
             driver.close()
 
 
-def load_engine(engine: Any) -> Engine:
-    """The engine of that name, or the object itself. Names are from a fixed list: a message cannot name code to load."""
+def load_engine(engine: Any, vectors: str = "retain") -> Engine:
+    """The engine of that name, or the object itself. vectors: how it deploys full vectors. Names are from a fixed list: a message cannot name code to load."""
     if not isinstance(engine, str):
         made: Engine = engine
         return made
@@ -178,7 +178,7 @@ def load_engine(engine: Any) -> Engine:
         raise InputError(f"there is no engine {engine!r}")
     from paperworks.papers.squash.serverless.squash_engine import SquashEngine
 
-    return SquashEngine()
+    return SquashEngine(vectors)
 
 
 def make_driver(spec: Mapping[str, Any], setup: Mapping[str, Any]) -> Driver:
