@@ -110,6 +110,13 @@ class PackedEncoder:
         return self._pooled
 
     @property
+    def fingerprint(self) -> str:
+        """Changes with the weights, the tokenizer and whatever else moves a vector; equal ones mean comparable vectors."""
+        from paperworks.papers.prepacking.vector_file import fingerprint
+
+        return fingerprint(self)
+
+    @property
     def _pooled(self) -> int:
         return len(self.modes) * int(self.facts.model.config.get_text_config().hidden_size)
 
