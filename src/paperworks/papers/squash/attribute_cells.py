@@ -7,7 +7,7 @@ Equal values never part, so a filter sees for each cell whether all, none or som
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -28,7 +28,8 @@ class Stored:
 
     Scalars: the values of cell c lie in low[c] .. high[c] (keys, both ends in it) and counts[c] rows have it, n_missing none;
     key_row is the row of the exact keys, -1 where every cell holds one value.
-    Labels: bits[i] = (plane, bit, exact) of rank i, counts[i] the rows that have it, starts_row the row of their offsets.
+    Labels: bits[i] is the bit of rank i, counted through the planes, counts[i] the rows that have it, starts_row the row of
+    their offsets.
     """
 
     name: str
@@ -43,7 +44,11 @@ class Stored:
     n_missing: int = 0
     key_row: int = -1
     starts_row: int = -1
-    bits: list[tuple[int, int, bool]] = field(default_factory=list)
+    bits: list[int] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as they are."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @cached_property
     def running(self) -> list[int]:
@@ -53,7 +58,12 @@ class Stored:
     @property
     def exact(self) -> bool:
         """True where a byte already tells the value."""
-        return all(bit[2] for bit in self.bits) if self.kind == "labels" else self.key_row < 0
+        return len(self.bits) <= EXACT_LABELS if self.kind == "labels" else self.key_row < 0
+
+    def place(self, code: int) -> tuple[int, int, bool]:
+        """Plane and bit of a label, and whether it has the bit for itself."""
+        offset, bit = divmod(self.bits[code], 8)
+        return self.plane + offset, bit, self.exact or offset < self.n_planes - 1
 
 
 def cut(counts: np.ndarray, max_cells: int = MAX_CELLS) -> np.ndarray:
@@ -133,13 +143,13 @@ def label_bits(name: str, column: Column, plane: int, starts_row: int) -> tuple[
     n_planes = (n_exact + 1 + 7) // 8 + (n_labels > n_exact)
     slot = np.empty(n_labels, np.int64)
     slot[np.argsort(-counts, kind="stable")] = np.arange(n_labels)  # 0 for the most frequent
-    is_exact = slot < n_exact
-    places = np.where(is_exact, slot + 1, 8 * (n_planes - 1) + (slot - n_exact) % 8)
+    places = np.where(slot < n_exact, slot + 1, 8 * (n_planes - 1) + (slot - n_exact) % 8)
     planes = np.zeros((n_planes, n), np.uint8)
     planes[0] = column.missing
     rows = np.repeat(np.arange(n), np.diff(starts))
-    for place in np.unique(places[codes]) if len(rows) else ():
-        planes[place // 8, rows[places[codes] == place]] |= np.uint8(1 << (place % 8))
+    place_of = places[codes].astype(np.uint8)
+    for place in np.unique(place_of).tolist():
+        planes[place // 8, rows[place_of == place]] |= np.uint8(1 << (place % 8))
     stored = Stored(
         name=name,
         kind="labels",
@@ -149,6 +159,6 @@ def label_bits(name: str, column: Column, plane: int, starts_row: int) -> tuple[
         counts=counts.tolist(),
         n_missing=int(column.missing.sum()),
         starts_row=starts_row,
-        bits=[(plane + int(p) // 8, int(p) % 8, bool(e)) for p, e in zip(places, is_exact, strict=True)],
+        bits=places.tolist(),
     )
     return stored, planes, rows[np.argsort(codes, kind="stable")]

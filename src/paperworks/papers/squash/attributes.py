@@ -11,7 +11,7 @@ import itertools
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,25 +185,24 @@ class AttributeTable:
             self._orders[name] = _positions(make(name, column, one.plane, 0)[2], self.n)
         return self._orders[name]
 
-    def column(self, name: str) -> Column:
-        """The typed column, without loss."""
+    def column(self, name: str, positions: np.ndarray | None = None) -> Column:
+        """The typed column, without loss; of the rows at positions (m,), or of all."""
         one = self.attribute(name)
+        chosen = slice(None) if positions is None else np.asarray(positions, dtype=np.int64)
+        cells = self.cells[one.plane][chosen]
         if one.kind == "labels":
-            starts = self.label_starts[one.starts_row]
-            missing = (self.cells[one.plane] & 1).astype(bool)
-            codes = self.label_codes[starts[0] : starts[-1]]
-            return Column(one.kind, missing, np.zeros(self.n, np.int64), "", one.dictionary, starts - starts[0], codes)
-        missing = self.cells[one.plane] == MISSING
+            starts, codes = _sets_at(self.label_starts[one.starts_row], self.label_codes, positions)
+            missing = (cells & 1).astype(bool)
+            return Column(one.kind, missing, np.zeros(len(cells), np.int64), "", one.dictionary, starts, codes)
         if one.key_row >= 0:
-            keys = self.keys[one.key_row]
+            keys = self.keys[one.key_row][chosen]
         else:
-            keys = np.array([*one.low, *[0] * (256 - len(one.low))], np.int64)[self.cells[one.plane]]
-        return Column(one.kind, missing, keys, one.unit, one.dictionary)
+            keys = np.array([*one.low, *[0] * (256 - len(one.low))], np.int64)[cells]
+        return Column(one.kind, cells == MISSING, keys, one.unit, one.dictionary)
 
     def values(self, positions: np.ndarray, names: list[str] | None = None) -> dict[str, list[Any]]:
         """The values at positions (m,) as Python objects; None where missing, dates as datetime64 of the column's unit."""
-        part = self.take(np.asarray(positions, dtype=np.int64))
-        return {name: python_values(part.column(name)) for name in (self.names if names is None else names)}
+        return {name: python_values(self.column(name, positions)) for name in (self.names if names is None else names)}
 
     def take(self, order: np.ndarray) -> AttributeTable:
         """The rows at positions `order` (m,), in that order; dictionaries and cells stay."""
@@ -213,12 +212,10 @@ class AttributeTable:
         codes: list[np.ndarray] = []
         n_codes = 0
         for row in self.label_starts:
-            counts = row[order + 1] - row[order]
-            begins = np.concatenate(([0], np.cumsum(counts)))
-            source = np.repeat(row[order] - begins[:-1], counts) + np.arange(begins[-1])
-            codes.append(self.label_codes[source])
+            begins, found = _sets_at(row, self.label_codes, order)
+            codes.append(found)
             starts.append(begins + n_codes)
-            n_codes += int(begins[-1])
+            n_codes += len(found)
         taken = AttributeTable(
             [],
             cells,
@@ -262,7 +259,7 @@ class AttributeTable:
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
             written.append(folder / f"{name}.npy")
-        schema = {"format": FORMAT, "n": self.n, "attributes": [asdict(one) for one in self.stored.values()]}
+        schema = {"format": FORMAT, "n": self.n, "attributes": [one.to_dict() for one in self.stored.values()]}
         written.append(folder / "schema.json")
         written[-1].write_text(json.dumps(schema, separators=(",", ":")), encoding="utf-8")
         return written
@@ -278,8 +275,6 @@ class AttributeTable:
                     f"{folder} was written by a newer version (format {schema['format']}); update paperworks"
                 )
             stored = [Stored(**one) for one in schema["attributes"]]
-            for one in stored:
-                one.bits = [(int(plane), int(bit), bool(exact)) for plane, bit, exact in one.bits]
             arrays = [_load(folder / f"{name}.npy", mmap) for name in ARRAYS]
             orders = [_load(folder / f"order_{i}.npy", mmap) for i in range(len(stored))]
             n = int(schema["n"])
@@ -294,7 +289,7 @@ class AttributeTable:
         return table
 
     def _recount(self, one: Stored) -> Stored:
-        fresh = Stored(**{**asdict(one), "dictionary": one.dictionary, "bits": one.bits})
+        fresh = replace(one)
         if one.kind == "labels":
             starts = self.label_starts[one.starts_row]
             codes = self.label_codes[starts[0] : starts[-1]]
@@ -339,6 +334,17 @@ def iso(value: Any) -> Any:
     if isinstance(value, np.datetime64 | datetime.date):
         return str(value)
     return value
+
+
+def _sets_at(starts: np.ndarray, codes: np.ndarray, positions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets from 0 and codes of the sets of the rows at positions."""
+    if positions is None:
+        return starts - starts[0], codes[starts[0] : starts[-1]]
+    positions = np.asarray(positions, dtype=np.int64)
+    first = starts[positions]
+    counts = starts[positions + 1] - first
+    begins = np.concatenate(([0], np.cumsum(counts)))
+    return begins, codes[np.repeat(first - begins[:-1], counts) + np.arange(begins[-1])]
 
 
 def _positions(order: np.ndarray, n: int) -> np.ndarray:

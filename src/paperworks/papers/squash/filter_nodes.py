@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from paperworks.papers.squash.attributes import AttributeTable
     from paperworks.papers.squash.filter_program import Writer
 
+MANY = 16  # beyond a sixteenth of the rows, the size of a driver is not looked up but bounded
 MAX_RANGES = 4  # more runs of cells than this go through a table of 256 entries
 Intervals = list[tuple[int, int]]
 ALL_KEYS: Intervals = [(LOWEST, HIGHEST)]
@@ -36,10 +37,14 @@ class Node(Protocol):
         """At least, at most and about how many of n rows match."""
 
     def driver_size(self) -> int | None:
-        """How many candidates `driver` would give, None if the rows must be scanned."""
+        """At most how many candidates `driver` gives, exactly where these are few; None if the rows must be scanned."""
 
     def driver(self) -> np.ndarray:
         """Positions int64, sorted, among which all matches are."""
+
+    @property
+    def driver_is_exact(self) -> bool:
+        """True if `driver` gives the matches and nothing else."""
 
     def write(self, writer: Writer, combine: int) -> None:
         """Add the instructions."""
@@ -59,6 +64,10 @@ class Constant:
 
     def driver(self) -> np.ndarray:
         return np.zeros(0, np.int64)
+
+    @property
+    def driver_is_exact(self) -> bool:
+        return True
 
     def write(self, writer: Writer, combine: int) -> None:
         writer.add(kernels.CONSTANT, combine, 0, (0, 0, 2 * self.value, 0))
@@ -125,7 +134,14 @@ class ScalarLeaf:
         return found
 
     def driver_size(self) -> int | None:
+        least, most, _ = self.bounds(self.table.n)
+        if least == most or least > self.table.n // MANY:
+            return most
         return int(sum(end - begin for begin, end in self.slices))
+
+    @property
+    def driver_is_exact(self) -> bool:
+        return True
 
     def driver(self) -> np.ndarray:
         order = self.table.order(self.stored.name)
@@ -209,6 +225,10 @@ class LabelLeaf:
             return sum(counts)
         return min(counts) if self.mode == "all" and counts else None
 
+    @property
+    def driver_is_exact(self) -> bool:
+        return self.mode == "any"
+
     def driver(self) -> np.ndarray:
         order, running = self.table.order(self.stored.name), self.stored.running
         codes = self.codes if self.mode == "any" else [min(self.codes, key=self.stored.counts.__getitem__)]
@@ -237,7 +257,7 @@ class LabelLeaf:
     def _masks(self) -> dict[tuple[int, bool], int]:
         masks: dict[tuple[int, bool], int] = {}
         for code in self.codes:
-            plane, bit, exact = self.stored.bits[code]
+            plane, bit, exact = self.stored.place(code)
             masks[plane, exact] = masks.get((plane, exact), 0) | (1 << bit)
         return masks
 
@@ -275,6 +295,10 @@ class RowsLeaf:
 
     def driver_size(self) -> int | None:
         return self.count
+
+    @property
+    def driver_is_exact(self) -> bool:
+        return True
 
     def driver(self) -> np.ndarray:
         if self.positions is not None and not self.negated:
@@ -323,8 +347,16 @@ class Group:
     def driver(self) -> np.ndarray:
         if self.combine == kernels.OR:
             return _sorted_union([part.driver() for part in self.parts], disjoint=False)
-        sizes = [(size, i) for i, size in enumerate(self.sizes) if size is not None]
-        return self.parts[min(sizes)[1]].driver()
+        return self.parts[self.narrowest].driver()
+
+    @property
+    def narrowest(self) -> int:
+        """The part of an 'and' that has the fewest candidates."""
+        return min((size, i) for i, size in enumerate(self.sizes) if size is not None)[1]
+
+    @property
+    def driver_is_exact(self) -> bool:
+        return self.combine == kernels.OR and all(part.driver_is_exact for part in self.parts)
 
     def write(self, writer: Writer, combine: int) -> None:
         inline = combine in (kernels.PUSH, self.combine)

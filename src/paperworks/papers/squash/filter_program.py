@@ -13,7 +13,7 @@ import numpy as np
 
 from paperworks.papers.squash import filter_kernels as kernels
 from paperworks.papers.squash.filter_lowering import Lowering
-from paperworks.papers.squash.filter_nodes import Constant, Line, Node
+from paperworks.papers.squash.filter_nodes import Constant, Group, Line, Node
 from paperworks.papers.squash.filters import Filter
 
 if TYPE_CHECKING:
@@ -139,7 +139,10 @@ class FilterProgram:
         size = self.driver_size()
         if size is None or size > self.table.n // SCAN_FACTOR:
             return np.flatnonzero(self.mask())
-        return self.keep(self._driver())
+        candidates = self._driver()
+        if self.node.driver_is_exact:
+            return candidates.copy()
+        return (self._rest or self).keep(candidates)
 
     def keep(self, positions: np.ndarray) -> np.ndarray:
         """Those of positions int64 (c,) whose rows pass, exactly."""
@@ -161,7 +164,10 @@ class FilterProgram:
         return self._known()[2]
 
     def driver_size(self) -> int | None:
-        """How many candidates `driver` has; None if no part of the filter narrows the rows down."""
+        """At most how many candidates `driver` has; None if no part of the filter narrows the rows down.
+
+        Of one scalar condition it is the exact number, unless that is more than a sixteenth of the rows.
+        """
         return self._driver_size
 
     def driver(self, limit: int | None = None) -> np.ndarray | None:
@@ -181,6 +187,15 @@ class FilterProgram:
         if len(positions) <= MAX_KEPT:
             self._kept = positions
         return positions
+
+    @cached_property
+    def _rest(self) -> FilterProgram | None:
+        """What remains to be checked of candidates, where these already pass the part that they come from."""
+        node = self.node
+        if not isinstance(node, Group) or not node.parts[node.narrowest].driver_is_exact:
+            return None
+        rest = [part for i, part in enumerate(node.parts) if i != node.narrowest]
+        return FilterProgram(self.table, rest[0] if len(rest) == 1 else Group(node.combine, rest))
 
     @cached_property
     def _driver_size(self) -> int | None:
