@@ -17,7 +17,7 @@ from paperworks.errors import StoreError
 from paperworks.hub.hub import open_hub
 from paperworks.hub.search import compressed, vectors
 from paperworks.hub.search.compressed import Compressed
-from paperworks.hub.search.embed import unit
+from paperworks.hub.search.embed import kind_of, unit
 from paperworks.hub.search.vectors import State
 from paperworks.hub.service import search as service
 
@@ -124,7 +124,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, np.n
     root, rows = tmp_path_factory.mktemp("vectors"), clusters(12_000, 48)
     rows[7] = 0  # a paper without a known word
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "kind_of", lambda name: FixedKind(48))
+        patch.setattr(vectors, "kind_of", lambda name: FixedKind(48) if name == "fixed" else kind_of(name))
         put(root, rows)
         compressed.compress(root)
         yield root, rows

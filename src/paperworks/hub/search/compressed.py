@@ -17,19 +17,24 @@ import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paperworks.errors import PaperworksError, StoreError
+from paperworks.errors import InputError, PaperworksError, StoreError
 from paperworks.hub.search import vectors
-from paperworks.hub.search.vectors import State
+from paperworks.hub.search.vectors import State, VectorIndex
 from paperworks.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from paperworks.papers.squash import SquashIndex
 
 log = logging.getLogger(__name__)
 UNCOVERED = 0.1  # share of rows outside of the index from which it is built again
 ROWS = "rows.npy"
-BITS = 4  # a dimension
-EXTRA = 4  # full vectors that are read, in times of what is wanted
+DEPTH = 200  # papers that a search by meaning wants
+RECALL = 0.98  # share of them that the settings of the index are tuned to find
+N_TUNED = 48  # papers that it is tuned on
 
 
 class Compressed:
@@ -51,10 +56,8 @@ class Compressed:
 
     def candidates(self, query: np.ndarray, k: int, wanted: np.ndarray | None) -> np.ndarray:
         """Rows int64 of about the `k` nearest to a unit vector, of those in `wanted`, bool (n_covered,); None: all."""
-        if not len(self._rows):
-            return np.zeros(0, np.int64)
         passing = None if wanted is None else wanted if self._all else wanted[self._rows]
-        _, rows = self._index.search(query[None], k=min(k, len(self._rows)), filter=passing, R=EXTRA)
+        _, rows = self._index.search(query[None], k, passing)
         found: np.ndarray = rows[0][rows[0] >= 0]
         return found
 
@@ -98,8 +101,10 @@ def compress(root: Path, progress: Progress = silent) -> State:
     try:
         folder.mkdir()
         rows = index.rows_in_force()
-        made = SquashIndex(metric="l2", bits=BITS, random_state=0, n_jobs=1)
-        made.build(index.blocks(rows), ids=rows, progress=progress)
+        given = index.parts[0] if len(index.parts) == 1 and len(rows) == len(index.ids) else index.blocks(rows)
+        made = SquashIndex(metric="l2", random_state=0)
+        made.build(given, ids=rows, progress=progress, folder=folder / "index")
+        _tune(made, index, rows)
         made.save(folder / "index")
         with (folder / ROWS).open("wb") as file:
             np.save(file, rows)
@@ -122,6 +127,19 @@ def compress(root: Path, progress: Progress = silent) -> State:
             shutil.rmtree(other, ignore_errors=True)
     log.info("vectors compressed papers=%d dims=%d", state.n_rows, state.dims)
     return done
+
+
+def _tune(made: SquashIndex, index: VectorIndex, rows: np.ndarray) -> None:
+    """Let the index find its settings: papers between two papers stand for queries."""
+    if len(rows) < 2 * DEPTH:
+        return
+    rng = np.random.default_rng(0)
+    between = index.take(rng.choice(rows, N_TUNED)) + 0.5 * index.take(rng.choice(rows, N_TUNED))
+    queries = between / np.linalg.norm(between, axis=1, keepdims=True)
+    try:
+        log.info("compressed vectors: %s", made.tune(queries, DEPTH, recall=RECALL))
+    except InputError as error:
+        log.warning("compressed vectors keep their default settings: %s", error)
 
 
 def compress_apart(root: Path, progress: Progress = silent) -> None:

@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -229,6 +229,12 @@ class VectorIndex:
         near = compressed.candidates(query, k, None if wanted is None else wanted[:n])
         return self._gathered(query, k, np.concatenate([near, later]), None)
 
+    def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """The vectors of these rows, a few megabytes at a time."""
+        step = max(1, BLOCK_BYTES // (4 * self.state.dims))
+        for start in range(0, len(rows), step):
+            yield self.take(rows[start : start + step])
+
     def rows_in_force(self) -> np.ndarray:
         """Rows int64 of papers' last vectors, ascending, without those of papers that have no known word."""
         known = np.concatenate([part.any(axis=1) for part in self.parts]) if self.parts else np.zeros(0, dtype=bool)
@@ -240,8 +246,7 @@ class VectorIndex:
             rows = rows[self.ids[rows] <= most_id]
         if not len(rows):
             return []
-        step = max(1, BLOCK_BYTES // (4 * self.state.dims))
-        scores = np.concatenate([self.take(rows[i : i + step]) @ query for i in range(0, len(rows), step)])
+        scores = np.concatenate([block @ query for block in self.blocks(rows)])
         return _best(self.ids[rows], scores, k)
 
 
