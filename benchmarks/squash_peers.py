@@ -291,6 +291,12 @@ class _Faiss(System):
         return np.asarray(ids)
 
 
+def efs(selectivity: float) -> tuple[int, ...]:
+    """Widths of the search in a graph that are tried; past 2,048 an exact scan is faster at any size here."""
+    tried = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048)
+    return tried if selectivity >= 0.5 else tried[4:] if selectivity >= 0.05 else tried[10:]
+
+
 class FaissHNSW(_Faiss):
     """HNSW of M = 32, efConstruction = 200."""
 
@@ -303,12 +309,18 @@ class FaissHNSW(_Faiss):
         self.index.hnsw.efConstruction = 200
 
     def knobs(self, selectivity: float) -> list[Knob]:
-        return [{"ef": ef} for ef in (16, 32, 64, 96, 128, 192, 256, 384, 512, 1024, 2048)]
+        return [{"ef": ef} for ef in efs(selectivity)]
 
     def parameters(self, selector: Any, knob: Knob) -> Any:
         import faiss
 
         return faiss.SearchParametersHNSW(efSearch=knob["ef"], sel=selector)
+
+
+def probes(selectivity: float) -> tuple[int, ...]:
+    """Numbers of lists that are tried: few do nothing for rare rows."""
+    tried = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
+    return tried if selectivity >= 0.5 else tried[3:] if selectivity >= 0.05 else tried[6:]
 
 
 class FaissIVF(_Faiss):
@@ -320,7 +332,7 @@ class FaissIVF(_Faiss):
         return f"IVF{n},Flat"
 
     def knobs(self, selectivity: float) -> list[Knob]:
-        return [{"nprobe": nprobe} for nprobe in (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)]
+        return [{"nprobe": nprobe} for nprobe in probes(selectivity)]
 
     def parameters(self, selector: Any, knob: Knob) -> Any:
         import faiss
@@ -337,11 +349,7 @@ class FaissPQ(_Faiss):
         return f"IVF{n},PQ{d // 2}x4fs,RFlat"
 
     def knobs(self, selectivity: float) -> list[Knob]:
-        return [
-            {"nprobe": nprobe, "refine": refine}
-            for nprobe in (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-            for refine in (2, 4, 10)
-        ]
+        return [{"nprobe": nprobe, "refine": refine} for nprobe in probes(selectivity) for refine in (2, 4, 10)]
 
     def parameters(self, selector: Any, knob: Knob) -> Any:
         import faiss
@@ -571,7 +579,7 @@ class Squash(System):
     def knobs(self, selectivity: float) -> list[Knob]:
         return [
             {"reach": reach, "keep": keep}
-            for reach in (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)
+            for reach in (3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0)
             for keep in (20, 30, 40, 60, 80, 120)
         ]
 
