@@ -36,7 +36,10 @@ NAME = "paperworks_flat"
 class Tail(Protocol):
     """The last tokens of a row, when they continue sequences whose keys lie elsewhere (see `slots.py`)."""
 
-    n_tokens: int
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the tail."""
+        ...
 
     def attend(
         self,
@@ -241,7 +244,7 @@ def _split(row: torch.Tensor, count: int) -> torch.Tensor:
     """(1, heads, count * l, d) -> (count, heads, l, d), a view."""
     if count == 1:
         return row
-    return row[0].unflatten(1, (count, -1)).transpose(0, 1)
+    return row[0].view(row.shape[1], count, -1, row.shape[3]).transpose(0, 1)
 
 
 @dataclass

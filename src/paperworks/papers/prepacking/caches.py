@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicLayer
 LayerPairs = list[tuple[torch.Tensor, torch.Tensor]]
 
 
-class KeepLayer(DynamicLayer):
+class KeepLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keeps the keys and values of one forward pass without copying them; a second pass is put behind the first."""
 
     def update(
@@ -36,15 +36,24 @@ class RowCache(Cache):
 
     def pairs(self, row: int, start: int, stop: int) -> LayerPairs:
         """Views of the keys and values of one slice of a row, (K, stop - start, d) a layer."""
-        return [(layer.keys[row, :, start:stop], layer.values[row, :, start:stop]) for layer in self.layers]
+        layers: list[Any] = list(self.layers)
+        return [(layer.keys[row, :, start:stop], layer.values[row, :, start:stop]) for layer in layers]
 
 
-def set_layer(layer: DynamicLayer, keys: torch.Tensor, values: torch.Tensor) -> None:
+def set_layer(layer: Any, keys: torch.Tensor, values: torch.Tensor) -> None:
     """Give an empty layer its content without the copy that `update` makes."""
     layer.device = keys.device
     layer.dtype = keys.dtype
     layer.keys, layer.values = keys, values
     layer.is_initialized = True
+
+
+def kept_layer(keys: torch.Tensor, values: torch.Tensor) -> Any:
+    """A layer that holds these keys and values (B, K, L, d) already; what comes next is put behind them."""
+    made: Any = KeepLayer
+    layer = made()
+    set_layer(layer, keys, values)
+    return layer
 
 
 def empty_cache(config: Any) -> DynamicCache:
@@ -75,9 +84,11 @@ def batch_cache(prompts: Sequence[LayerPairs], config: Any, lengths: Sequence[in
 
 
 def _fill(cache: DynamicCache, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> DynamicCache:
-    while len(cache.layers) < len(layers):
-        cache.layers.append(DynamicLayer())
-    for layer, (keys, values) in zip(cache.layers, layers, strict=True):
+    made: Any = DynamicLayer
+    held: list[Any] = cache.layers
+    while len(held) < len(layers):
+        held.append(made())
+    for layer, (keys, values) in zip(held, layers, strict=True):
         if keys.shape[-2] == 0:
             continue
         if type(layer) is DynamicLayer:

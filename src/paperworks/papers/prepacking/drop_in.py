@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache
 
 from paperworks.papers.prepacking.attention import segments
 from paperworks.papers.prepacking.caches import RowCache
@@ -30,7 +30,7 @@ from paperworks.papers.prepacking.support import choose
 
 log = logging.getLogger(__name__)
 _lock = threading.RLock()
-_patched: dict[int, tuple[int, PreTrainedModel]] = {}  # by the backbone's id: how many blocks, the backbone
+_patched: dict[int, tuple[int, Any]] = {}  # by the backbone's id: how many blocks, the backbone
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def prepacked(model: nn.Module) -> Iterator[nn.Module]:
     """
     facts = inspect_model(model)
     choose(facts, "flat")
-    backbone = facts.model.base_model
+    backbone: Any = facts.model.base_model
     with _lock:
         count = _patched[id(backbone)][0] if id(backbone) in _patched else 0
         if not count:
@@ -60,7 +60,7 @@ def prepacked(model: nn.Module) -> Iterator[nn.Module]:
                 del backbone.forward  # the class's own shows again
 
 
-def _packed_forward(facts: ModelFacts, backbone: PreTrainedModel, own: Any) -> Any:
+def _packed_forward(facts: ModelFacts, backbone: Any, own: Any) -> Any:
     @functools.wraps(own)
     def forward(
         input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -97,7 +97,7 @@ def _is_padded_prefill(facts: ModelFacts, ids: Any, mask: Any, kwargs: dict[str,
 
 def _run(
     facts: ModelFacts,
-    backbone: PreTrainedModel,
+    backbone: Any,
     own: Any,
     ids: torch.Tensor,
     mask: torch.Tensor,
@@ -136,12 +136,12 @@ def _put_cache(facts: ModelFacts, output: Any, rows: RowCache, cache: Cache | No
     """Scatter the keys and values of the row to (B, K, T, d) and give them to the cache that the caller brought."""
     target = cache if cache is not None else DynamicCache(config=facts.model.config)
     places = real.flatten().nonzero()[:, 0]
-    for index, layer in enumerate(rows.layers):
+    for index, pair in enumerate(rows.pairs(0, 0, len(places))):
         both = []
-        for row in (layer.keys, layer.values):
-            padded = row.new_zeros(real.numel(), row.shape[1], row.shape[3])
-            padded.index_copy_(0, places.to(row.device), row[0].transpose(0, 1))
-            both.append(padded.view(*real.shape, row.shape[1], row.shape[3]).transpose(1, 2))
+        for row in pair:  # (K, L, d)
+            padded = row.new_zeros(real.numel(), row.shape[0], row.shape[2])
+            padded.index_copy_(0, places.to(row.device), row.transpose(0, 1))
+            both.append(padded.view(*real.shape, row.shape[0], row.shape[2]).transpose(1, 2))
         target.update(both[0], both[1], index)
     name = facts.cache_name or "cache"
     output[name if name in output else "past_key_values"] = target

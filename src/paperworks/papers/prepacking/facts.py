@@ -42,8 +42,9 @@ class ModelFacts:
     @property
     def device(self) -> torch.device:
         """Where the ids go: the device of the embedding."""
-        weight: torch.Tensor = self.model.get_input_embeddings().weight
-        return weight.device
+        embeddings: Any = self.model.get_input_embeddings()
+        device: torch.device = embeddings.weight.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -73,16 +74,16 @@ def inspect_model(model: nn.Module) -> ModelFacts:
     kinds = getattr(config, "layer_types", None)
     if kinds is not None and "sliding_attention" not in kinds:
         window = None
-    head = inner.get_output_embeddings()
+    parts: Any = inner
     return ModelFacts(
         model=inner,
         causal=_is_causal(inner),
-        n_vocab=int(inner.get_input_embeddings().weight.shape[0]),
+        n_vocab=int(parts.get_input_embeddings().weight.shape[0]),
         max_length=int(limit) - start if isinstance(limit, int) and limit > 0 else None,
         position_start=start,
         cache_name=has_cache[0] if has_cache else None,
         keeps_logits="logits_to_keep" in arguments,
-        has_head=head is not None,
+        has_head=parts.get_output_embeddings() is not None,
         window=int(window) if isinstance(window, int) and window > 0 else None,
         pad_id=getattr(config, "pad_token_id", None),
     )

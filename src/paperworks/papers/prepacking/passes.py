@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from paperworks.errors import InputError
 from paperworks.papers.prepacking.caches import LayerPairs, RowCache
@@ -40,7 +40,7 @@ def run_batch(
     batch: Batch,
     output: Output | Sequence[np.ndarray] = "last",
     keep_cache: bool = False,
-    cache: RowCache | None = None,
+    cache: Cache | None = None,
 ) -> BatchResult:
     """Run a batch inside `switch(facts, backend)`.
 
@@ -66,7 +66,7 @@ def run_batch(
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise OutOfMemory(_hint(n_tokens, len(batch.members), output)) from error
         raise
-    if keep_cache and cache is not None:
+    if keep_cache and isinstance(cache, RowCache):
         result.caches = [cache.pairs(*place) for place in batch.slices]
     return result
 
@@ -95,7 +95,7 @@ def _forward(
     if output == "last":
         places: Sequence[np.ndarray] = [np.array([stop - start - 1]) for _, start, stop in batch.slices]
     else:
-        places = output  # type: ignore[assignment]
+        places = output
     rows = np.concatenate([np.full(len(at), row) for (row, _, _), at in zip(batch.slices, places, strict=True)])
     columns = np.concatenate(
         [start + np.asarray(at, dtype=np.int64) for (_, start, _), at in zip(batch.slices, places, strict=True)]
@@ -103,7 +103,7 @@ def _forward(
     picked = _pick(facts, inputs, arguments, torch.from_numpy(rows), torch.from_numpy(columns))
     if output == "last":
         return BatchResult(logits=list(picked.unbind(0)))
-    return BatchResult(logits=list(picked.split([len(at) for at in places])))
+    return BatchResult(logits=list(torch.split(picked, [len(at) for at in places])))
 
 
 def _pick(
@@ -113,7 +113,7 @@ def _pick(
     if has_plain_head(facts):
         states = call(facts.model.base_model, **inputs, **arguments).last_hidden_state
         chosen = states[rows.to(states.device), columns.to(states.device)]
-        head = facts.model.get_output_embeddings()
+        head = output_head(facts)
         logits: torch.Tensor = head(chosen)
         return logits
     if facts.keeps_logits:  # the same columns of every row, then those that were meant
@@ -124,11 +124,17 @@ def _pick(
     return logits[rows.to(logits.device), columns.to(logits.device)]
 
 
+def output_head(facts: ModelFacts) -> Any:
+    """The module that makes logits of hidden states; None if the model has none."""
+    inner: Any = facts.model
+    return inner.get_output_embeddings()
+
+
 def has_plain_head(facts: ModelFacts) -> bool:
     """Whether the logits are the output embedding applied to the last hidden states, and nothing more (no soft cap, no scale)."""
     known = _plain_heads.get(facts.model)
     if known is None:
-        head = facts.model.get_output_embeddings()
+        head = output_head(facts)
         known = head is not None and facts.model.base_model is not facts.model and _same_head(facts, head)
         _plain_heads[facts.model] = known
     return known
@@ -146,7 +152,7 @@ def _same_head(facts: ModelFacts, head: Any) -> bool:
             return False
 
 
-def call(module: torch.nn.Module, **arguments: Any) -> Any:
+def call(module: Any, **arguments: Any) -> Any:
     """Call a module, past what `module.compile()` put before it: rows differ in length, and each would be compiled anew."""
     if getattr(module, "_compiled_call_impl", None) is not None:
         log.info("%s is compiled; packed rows differ in length, so they run without compilation", type(module).__name__)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from paperworks.papers.prepacking.attention import flat, segments
-from paperworks.papers.prepacking.caches import KeepLayer, LayerPairs, RowCache, set_layer
+from paperworks.papers.prepacking.caches import LayerPairs, RowCache, kept_layer
 from paperworks.papers.prepacking.facts import ModelFacts
 from paperworks.papers.prepacking.packing import as_ids
 from paperworks.papers.prepacking.passes import run_batch
@@ -143,10 +143,10 @@ def shared_logits(
                 for i in users[node]:
                     rows_of = [found[at][offset] for at, offset in needs[i]]
                     yield i, torch.stack(rows_of) if rows_of else torch.empty(0, facts.n_vocab, device=facts.device)
-                    for at in {at for at, _ in needs[i]}:
-                        readers[at] -= 1
-                        if not readers[at]:
-                            del found[at]
+                    for used in {used for used, _ in needs[i]}:
+                        readers[used] -= 1
+                        if not readers[used]:
+                            del found[used]
 
 
 def _run(
@@ -174,7 +174,7 @@ def _run(
             if sizes[node] > max_tokens and children[node]:
                 logits, cache = _row(facts, tree, [node], wanted, pairs, prefix, keep=True)
                 yield [node], logits
-                below = [(layer.keys[0], layer.values[0]) for layer in (cache or RowCache()).layers]
+                below = (cache or RowCache()).pairs(0, 0, prefix + len(tree.ids[node]))
                 work.append((children[node], below, prefix + len(tree.ids[node])))
 
 
@@ -213,8 +213,6 @@ def _row(
     if pairs is not None or keep:
         cache = RowCache()
         for keys, values in pairs or []:
-            layer = KeepLayer()
-            set_layer(layer, keys[None], values[None])
-            cache.layers.append(layer)
+            cache.layers.append(kept_layer(keys[None], values[None]))
     result = run_batch(facts, batch, [np.array(sorted(wanted[node]), dtype=np.int64) for node in members], cache=cache)
     return result.logits or [], cache

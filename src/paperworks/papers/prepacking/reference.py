@@ -50,7 +50,10 @@ def fullest_bin(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 def pack(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> PackedBatch:
     """Steps 2 to 5: bins, rows without last tokens, independent mask, restarting positions (1 at pads, as in the authors' code)."""
     lengths = [len(prompt) for prompt in prompts]
-    rows, positions, masks, places = [], [], [], {}
+    rows: list[list[int]] = []
+    positions: list[list[int]] = []
+    masks: list[torch.Tensor] = []
+    places: dict[int, tuple[int, int, int]] = {}
     for members in fullest_bin(lengths, max(lengths)):
         tokens: list[int] = []
         numbers: list[int] = []
@@ -118,7 +121,8 @@ def unpack(
     if width == 0:
         return None, last, mask
     out = DynamicCache()
-    for layer_index, layer in enumerate(cache.layers):
+    layers: list[Any] = list(cache.layers)
+    for layer_index, layer in enumerate(layers):
         both = []
         for states in (layer.keys, layer.values):
             padded = torch.zeros(len(prompts), states.shape[1], width, states.shape[3], dtype=states.dtype)

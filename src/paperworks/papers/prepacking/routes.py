@@ -119,7 +119,7 @@ def named(backend: str) -> Backend:
 
 
 def _has_flash() -> bool:
-    from transformers.utils import is_flash_attn_2_available
+    from transformers.utils.import_utils import is_flash_attn_2_available
 
     return bool(is_flash_attn_2_available())
 

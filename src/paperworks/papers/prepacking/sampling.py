@@ -6,14 +6,14 @@ top-k, top-p) is done for all sequences at once; what reads a sequence's tokens 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
-from transformers.generation import logits_process as steps
+from transformers.generation import logits_process
 
 from paperworks.errors import InputError
 
@@ -74,13 +74,14 @@ def read_settings(
     **kwargs: Any,
 ) -> Settings:
     """The settings that `model.generate` would use. Raises InputError for those that packed generation does not have."""
-    own = getattr(model, "generation_config", None) or GenerationConfig()
+    blank: Any = GenerationConfig
+    own = getattr(model, "generation_config", None) or blank()
     config = deepcopy(generation_config if generation_config is not None else own)
     if generation_config is not None:
         for name, value in own.to_dict().items():
             if getattr(config, name, None) is None and value is not None and hasattr(config, name):
                 setattr(config, name, value)
-    unknown = sorted(name for name in kwargs if not hasattr(GenerationConfig(), name) and name not in _REFUSED)
+    unknown = sorted(name for name in kwargs if not hasattr(blank(), name) and name not in _REFUSED)
     if unknown:
         raise InputError(f"generate got settings that it does not know: {', '.join(unknown)}")
     if kwargs.get("max_new_tokens") is None and kwargs.get("max_length") is not None:
@@ -122,6 +123,7 @@ def own_steps(settings: Settings, prompt_length: int, device: torch.device) -> L
     """What changes the scores of one sequence by its tokens, in the order of transformers."""
     config, eos = settings.config, torch.tensor(sorted(settings.eos_ids), device=device)
     found = LogitsProcessorList()
+    steps: Any = logits_process
     if config.sequence_bias is not None:
         found.append(steps.SequenceBiasLogitsProcessor(config.sequence_bias))
     if config.repetition_penalty not in (None, 1, 1.0):
@@ -145,6 +147,7 @@ def own_steps(settings: Settings, prompt_length: int, device: torch.device) -> L
 def shared_steps(settings: Settings, device: torch.device) -> LogitsProcessorList:
     """What changes all scores alike before sampling, in the order of transformers; top_k is 50 unless it is set."""
     config, found = settings.config, LogitsProcessorList()
+    steps: Any = logits_process
     if config.temperature not in (None, 1, 1.0):
         found.append(steps.TemperatureLogitsWarper(config.temperature))
     top_k = 50 if config.top_k is None else config.top_k
@@ -194,29 +197,31 @@ class Sampler:
         self.device = device
         self._shared = shared_steps(settings, device) if settings.sample else LogitsProcessorList()
 
-    def start(self, index: int, copy: int, ids: Sequence[int], room: int) -> Running:
+    def start(self, index: int, copy: int, ids: Iterable[int], room: int) -> Running:
         """A new sequence."""
         random = None
         if self.settings.sample:
             mixed = (self.seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + copy * 0x94D049BB133111EB) % 2**63
             random = torch.Generator().manual_seed(mixed)
-        rules = own_steps(self.settings, len(ids), self.device)
-        return Running(index, copy, list(map(int, ids)), len(ids), room, rules, random)
+        tokens = [int(token) for token in ids]
+        rules = own_steps(self.settings, len(tokens), self.device)
+        return Running(index, copy, tokens, len(tokens), room, rules, random)
 
     def choose(self, logits: torch.Tensor, running: Sequence[Running]) -> list[int]:
         """logits (n, V) of n sequences -> n tokens."""
         scores = logits.float()
         if any(sequence.rules for sequence in running):
             parts = []
-            for row, sequence in zip(scores.split(1), running, strict=True):
-                ids = torch.tensor([sequence.ids], device=scores.device) if sequence.rules else None
-                parts.append(sequence.rules(ids, row) if sequence.rules else row)
+            for row, sequence in zip(torch.split(scores, 1), running, strict=True):
+                rules: Any = sequence.rules
+                parts.append(rules(torch.tensor([sequence.ids], device=scores.device), row) if rules else row)
             scores = torch.cat(parts)
         if not self.settings.sample:
             chosen: list[int] = scores.argmax(dim=-1).tolist()
             return chosen
         no_ids = torch.zeros(scores.shape[0], 0, dtype=torch.int64, device=scores.device)
-        chances = torch.softmax(self._shared(no_ids, scores), dim=-1).cpu()
+        shared: Any = self._shared
+        chances = torch.softmax(shared(no_ids, scores), dim=-1).cpu()
         # The smallest of exponential times over chances falls on token v with chance p_v.
         times = torch.stack([torch.empty(chances.shape[1]).exponential_(generator=s.random) for s in running])
         drawn: list[int] = (chances / times).argmax(dim=-1).tolist()

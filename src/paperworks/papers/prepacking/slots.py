@@ -93,7 +93,7 @@ class Slots(Cache):
         n, longest = self.n_tokens, max(self.lengths) + 1
         keys, values = self._keys[self._layer], self._values[self._layer]
         # The query heads of one key head become queries of one head: each key is read once for all of them.
-        queries = query[0].transpose(0, 1).unflatten(1, (keys.shape[1], -1))
+        queries = query[0].transpose(0, 1).reshape(query.shape[2], keys.shape[1], -1, query.shape[3])
         if longest > _LOOP_ABOVE and n * longest > 2 * (sum(self.lengths) + n):
             parts = []
             for slot, length in enumerate(self.lengths):
