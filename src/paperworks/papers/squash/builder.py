@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from paperworks.papers.squash.residual_signs import residual_signs, spread_of_li
 from paperworks.papers.squash.rotation import draw_flips, rotate_rows
 from paperworks.papers.squash.signs import n_words
 from paperworks.papers.squash.transform import Klt, fit_klt, rows_per_block
-from paperworks.progress import Progress
+from paperworks.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ def build_reader(
     folder: where the full vectors are written; None keeps them in memory. Each stage reads `source` in blocks.
     """
     n, d = len(source), metric.inner_d
+    if n == 0:
+        return _empty(metric, settings), np.zeros(0, np.int64)
     progress(0, 4, "partitions and lists")
     rows = sample_rows(n, max(SAMPLE, ROWS_A_CENTRE * settings.n_lists), settings.seed)
     # rows that later serve as queries of the calibration do not shape the lists, or they would find their own too easily
@@ -119,6 +122,8 @@ def build_reader(
     codes = np.zeros((n, max(len(part.starts) for part in parts) - 1), np.uint8)
     step = rows_per_block(d)
     residual = settings.first_pass == "residual"
+    lows, highs = np.full((len(parts), d), np.inf, np.float32), np.full((len(parts), d), -np.inf, np.float32)
+    lock = threading.Lock()
     no_centre = np.zeros_like(turned_centres)
 
     def encode(begin: int) -> float:
@@ -140,12 +145,20 @@ def build_reader(
         while at < end:
             part, stop = parts[first], min(int(part_starts[first + 1]), end)
             if stop > at:
-                cells = part.quantiser.encode(part.klt.apply(block[at - begin : stop - begin]))
+                own = part.klt.apply(block[at - begin : stop - begin])
+                with lock:
+                    np.minimum(lows[first], own.min(axis=0), out=lows[first])
+                    np.maximum(highs[first], own.max(axis=0), out=highs[first])
+                cells = part.quantiser.encode(own)
                 pack_bytes(cells, part.quantiser.bits, part.order, part.starts, codes[at:stop, : len(part.starts) - 1])
             at, first = stop, first + 1
         return float(np.sqrt(np.einsum("ij,ij->i", centred, centred).max(initial=0.0)))
 
     largest = max(_each(encode, range(0, n, step), settings.n_jobs, progress), default=0.0)
+    parts = [
+        replace(part, quantiser=part.quantiser.cover(low, high))
+        for part, low, high in zip(parts, lows, highs, strict=True)
+    ]
     progress(3, 4, "blocks")
     groups = -(-d // 16) * 4
     blocks, first_block = fastscan.interleave(signs, starts, groups)
@@ -160,6 +173,25 @@ def build_reader(
     )  # fmt: skip
     progress(4, 4, "built")
     return freeze(reader), order
+
+
+def _empty(metric: Metric, settings: BuildSettings) -> PartitionReader:
+    """An index without rows: one built from a single row, which is then left out."""
+    plain = Metric("l2", max(1, metric.inner_d))
+    one, _ = build_reader(
+        np.zeros((1, plain.d), np.float32),
+        np.zeros(1, np.int64),
+        plain,
+        replace(settings, n_partitions=1, n_lists=1),
+        None,
+        silent,
+    )
+    values = one.values()
+    for name in ("signs", "add", "factor", "codes", "vectors", "ids", "blocks"):
+        values[name] = values[name][:0]
+    for name in ("starts", "first_block"):
+        values[name] = np.zeros(2, np.int64)
+    return freeze(PartitionReader(**values))
 
 
 def freeze(reader: PartitionReader) -> PartitionReader:

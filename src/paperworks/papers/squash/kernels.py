@@ -256,8 +256,7 @@ def bound_byte_tables(
     """Squared lower bounds of whole code bytes, float32 (g, 256): several dimensions share a byte.
 
     query float32 (d,) in the partition's space; edges float32 (d, c + 1), bits uint8 (d,); byte t holds the dimensions
-    order[byte_starts[t]:byte_starts[t + 1]], the first in its lowest bits. The two outer cells reach to infinity, so that
-    rows added after the cells were learnt keep a true bound.
+    order[byte_starts[t]:byte_starts[t + 1]], the first in its lowest bits. Edges cover all rows, the first and last too.
     """
     for byte in range(byte_starts.shape[0] - 1):
         table = tables[byte]
@@ -269,11 +268,7 @@ def bound_byte_tables(
             cells = 1 << np.int64(bits[j])
             edge = edges[j]
             for cell in range(cells - 1, -1, -1):
-                outside = np.float32(0)
-                if cell > 0:
-                    outside = max(outside, edge[cell] - value)
-                if cell < cells - 1:
-                    outside = max(outside, value - edge[cell + 1])
+                outside = max(np.float32(0), max(edge[cell] - value, value - edge[cell + 1]))
                 bound = outside * outside
                 part = table[cell * size : (cell + 1) * size]
                 for lower in range(size):

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paperworks.errors import InputError
+from paperworks.papers.squash import search_kernel as kernel
 from paperworks.papers.squash.builder import calibration_rows
 from paperworks.papers.squash.filters import per_query
+from paperworks.papers.squash.reader import PartitionReader
 from paperworks.papers.squash.search import search_state
 from paperworks.progress import Progress, silent
 
@@ -31,13 +33,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice of settings: its recall and CPU milliseconds a query."""
+    """One choice of settings: its recall, CPU milliseconds a query, and its cost by what its stages touched.
+
+    Choices are made by the cost, which a busy machine does not change: the same data and seed give the same settings.
+    """
 
     reach: float
     keep: float
     R: float
     recall: float
     ms: float
+    cost: float
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,20 @@ class Tuned:
         one = self.chosen
         bounds = f", R={one.R:g}" if one.R else ""
         return f"reach={one.reach:g}, keep={one.keep:g} k{bounds}: recall {one.recall:.4f} (wanted {self.target:g}), {one.ms:.3f} ms a query"
+
+
+def cost(counts: np.ndarray, reader: PartitionReader) -> float:
+    """About the nanoseconds a query of its stages, from their counts; only to compare settings with each other."""
+    d, n_bytes = reader.d, reader.codes.shape[1]
+    each = counts.mean(axis=0)
+    tables = each[kernel.PARTITIONS] * (120 * n_bytes + 0.1 * d * d)
+    return float(
+        60 * each[kernel.LISTS]
+        + (0.7 + 0.005 * d) * each[kernel.ROWS]
+        + (60 + 0.4 * d) * each[kernel.REFINED]
+        + (20 + 0.5 * n_bytes) * each[kernel.BOUNDED]
+        + tables
+    )
 
 
 def calibrate(index: SquashIndex) -> dict[str, float]:
@@ -109,7 +129,14 @@ def tune(
             int(np.count_nonzero(row <= limit + 1e-5 * abs(float(limit)) + 1e-7))
             for row, limit in zip(answer.distances, reached, strict=True)
         )
-        return Trial(reach, keep, R, hits / n_true if n_true else 1.0, 1e3 * min(times) / len(prepared))
+        return Trial(
+            reach,
+            keep,
+            R,
+            hits / n_true if n_true else 1.0,
+            1e3 * min(times) / len(prepared),
+            cost(answer.counts, state.reader),
+        )
 
     trials: list[Trial] = []
     best: Trial | None = None
@@ -126,9 +153,9 @@ def tune(
                     high, ends = middle, one
                 else:
                     low = middle + 1
-            if best is None or ends.ms < best.ms:
+            if best is None or ends.cost < best.cost:
                 best = ends
-            elif ends.ms > 1.3 * best.ms:
+            elif ends.cost > 1.3 * best.cost:
                 break  # costlier and costlier from here on
         progress(done + 1, len(STEPS), f"keep {keep:g} k: recall {ends.recall:.4f}")
     if best is None:
