@@ -153,6 +153,28 @@ def test_labels_take_a_bit_each_and_share_the_last_byte_beyond_63():
     assert one.cells.shape == (1, 3)
 
 
+@given(
+    st.sampled_from(["f2", "f4"]),
+    st.sampled_from(["<", "<=", "==", ">=", ">"]),
+    st.floats(-3, 3) | st.just(0.1) | st.just(1e300),
+)
+def test_small_floats_compare_as_in_numpy(unit, op, constant):
+    with np.errstate(over="ignore"):
+        values = np.concatenate((SMALL, [0.1, constant])).astype(unit)
+    table = AttributeTable.from_data({"x": values})
+    made = getattr(Attr("x"), OPERATORS[op])(constant)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(
+            table.compile(made).mask(), getattr(values, OPERATORS[op])(np.dtype(unit).type(constant))
+        )
+    doubled = table.append(table)
+    assert doubled.compile(made).count() == 2 * table.compile(made).count()
+    assert table.append(AttributeTable.from_data({"x": [0.1]})).stored["x"].unit == ""
+
+
+SMALL = np.random.default_rng(0).normal(size=400)
+
+
 def test_timestamps_beyond_what_floats_hold_are_told_apart():
     stamps = 2**53 + np.arange(2000)
     table = AttributeTable.from_data({"stamp": stamps})

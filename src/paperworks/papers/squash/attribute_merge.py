@@ -34,7 +34,9 @@ def concatenate(name: str, first: Column, second: Column) -> Column:
         codes = np.concatenate((ranks[0][codes], ranks[1][more_codes])).astype(np.int32)
         starts = np.concatenate((starts, more_starts[1:] + starts[-1]))
         return Column(kind, missing, np.zeros(len(missing), np.int64), "", words, starts, codes)
-    return Column(kind, missing, np.concatenate((first.keys, second.keys)))
+    units = {column.unit for column in (first, second) if not column.missing.all()}
+    unit = units.pop() if len(units) == 1 else ""  # of floats: the wider type
+    return Column(kind, missing, np.concatenate((first.keys, second.keys)), unit)
 
 
 def _one_dictionary(first: list[Any], second: list[Any]) -> tuple[list[Any], tuple[np.ndarray, np.ndarray]]:

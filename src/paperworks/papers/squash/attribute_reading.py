@@ -18,6 +18,7 @@ from paperworks.papers.squash.attribute_keys import HIGHEST, PER_SECOND, SECONDS
 from paperworks.papers.squash.filters import without_zone
 
 KINDS = ("int", "float", "bool", "category", "labels", "datetime")
+SMALL_FLOATS = {2: "f2", 4: "f4"}
 NAT = np.iinfo(np.int64).min
 Value = TypeVar("Value", str, int)
 
@@ -27,7 +28,7 @@ class Column:
     """One attribute of n rows.
 
     keys (n,) int64: sortable keys, see `attribute_keys`; of a category the rank in `dictionary`; anything where missing.
-    missing (n,) bool. unit: of dates. dictionary: sorted distinct strings (or integers, of labels).
+    missing (n,) bool. unit: of dates; of floats "f4" or "f2" if they came as such. dictionary: sorted distinct strings (or integers, of labels).
     starts (n + 1,) int64, codes int32: of labels, row i has the ranks codes[starts[i]:starts[i + 1]], sorted, no rank twice.
     """
 
@@ -174,7 +175,8 @@ def _from_series(name: str, series: Any) -> Column:
         values = series.to_numpy(dtype=f"datetime64[{getattr(series.dt, 'unit', 'ns')}]")
         return _from_array(name, values, missing)
     if kind in "iufb":
-        dtype = {"i": np.int64, "u": np.uint64, "f": np.float64, "b": np.bool_}[kind]
+        wide = {"i": np.int64, "u": np.uint64, "f": np.float64, "b": np.bool_}[kind]
+        dtype = np.dtype(f"f{series.dtype.itemsize}") if kind == "f" and series.dtype.itemsize <= 8 else np.dtype(wide)
         values = np.zeros(len(series), dtype)
         values[~missing] = series[~missing].to_numpy(dtype=dtype)
         return _from_array(name, values, missing)
@@ -201,7 +203,9 @@ def _from_array(name: str, values: np.ndarray, missing: np.ndarray | None) -> Co
         if values.dtype.itemsize > 8:
             raise InputError(f"{name}: floats of more than 64 bits are not kept; convert to float64")
         missing |= np.isnan(values)
-        return Column("float", missing, float_keys(np.where(missing, 0, values)))
+        return Column(
+            "float", missing, float_keys(np.where(missing, 0, values)), SMALL_FLOATS.get(values.dtype.itemsize, "")
+        )
     if code == "M":
         unit, _ = np.datetime_data(values.dtype)
         if unit == "generic":

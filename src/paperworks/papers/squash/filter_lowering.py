@@ -1,6 +1,7 @@
 """From an expression to nodes over columns: types are checked, constants become intervals of keys, 'not' moves into the leaves.
 
-What a comparison means for the types: numbers compare exactly with numbers (not with booleans), text with text in the order of
+What a comparison means for the types: numbers compare exactly with numbers (not with booleans; fractions are rounded to the type
+of a float32 column, as NumPy does), text with text in the order of
 code points, dates with dates and ISO text, booleans only for equality, sets of labels by `contains...` (a list of values, as a
 dict filter gives, means any of them).
 """
@@ -194,6 +195,8 @@ def interval(stored: Stored, op: str, value: Scalar) -> tuple[int, int]:
     kind = stored.kind
     if kind == "int" and type(value) is int:
         return number_interval(op, value, False)
+    if kind == "float" and stored.unit and type(value) is float:
+        value = _rounded(value, stored.unit)
     if kind in ("int", "float") and isinstance(value, int | float) and not isinstance(value, bool):
         return number_interval(op, value, kind == "float")
     if kind == "datetime" and not isinstance(value, bool | int | float):
@@ -216,6 +219,12 @@ def interval(stored: Stored, op: str, value: Scalar) -> tuple[int, int]:
     raise FilterTypeError(
         f"{stored.name} holds {KIND_NAMES[kind]}, which do not compare with {type(value).__name__} {value!r}"
     )
+
+
+def _rounded(value: float, unit: str) -> float:
+    """The constant in the type of the column, as NumPy and pandas have it: float32 values of 0.1 equal 0.1."""
+    with np.errstate(over="ignore"):
+        return float(np.dtype(unit).type(value))
 
 
 def _label_code(stored: Stored, value: Scalar) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from paperworks.papers.squash.filter_program import Writer
 
 MANY = 16  # beyond a sixteenth of the rows, the size of a driver is not looked up but bounded
-MAX_RANGES = 4  # more runs of cells than this go through a table of 256 entries
+MAX_RANGES = 10  # more runs of cells than this go through a table of 256 entries, which costs as much as some 14 ranges
 Intervals = list[tuple[int, int]]
 ALL_KEYS: Intervals = [(LOWEST, HIGHEST)]
 
