@@ -32,6 +32,7 @@ _VERSION = 1
 _FRONT = struct.Struct("<4sHHIQ16s")
 _DTYPES = frozenset({"|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8"})
 _COMPRESS_FROM = 256  # bytes; below, the gain does not pay for the time
+_PROBE = 4096
 DEFAULT_MAX_BYTES = 1 << 30
 
 
@@ -59,7 +60,7 @@ def encode(message: Message) -> bytes:
         if values.dtype.str not in _DTYPES:
             raise InputError(f"array {name!r} of dtype {values.dtype} cannot travel; use bool, integers or float32/64")
         raw = values.tobytes()
-        packed = zlib.compress(raw, 1) if values.itemsize == 1 and len(raw) >= _COMPRESS_FROM else raw
+        packed = zlib.compress(raw, 1) if values.itemsize == 1 and _pays(raw) else raw
         stored = packed if len(packed) < len(raw) else raw
         described.append([str(name), values.dtype.str, list(np.shape(array)), len(stored), stored is not raw])
         body.append(stored)
@@ -132,6 +133,16 @@ def _arrays(described: list[list[Any]], body: memoryview, max_bytes: int) -> dic
     if offset != len(body):
         raise ValueError(f"{len(body) - offset} bytes are left over")
     return arrays
+
+
+def _pays(raw: bytes) -> bool:
+    """Whether compressing is worth the time: judged by a few kilobytes from the middle. A bitmap of a third of the rows is not."""
+    if len(raw) < _COMPRESS_FROM:
+        return False
+    if len(raw) <= 4 * _PROBE:
+        return True
+    middle = raw[len(raw) // 2 : len(raw) // 2 + _PROBE]
+    return len(zlib.compress(middle, 1)) < 0.8 * _PROBE
 
 
 def _digest(header: bytes | memoryview, body: bytes | memoryview) -> bytes:

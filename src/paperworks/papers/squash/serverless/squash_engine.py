@@ -31,6 +31,9 @@ from paperworks.papers.squash.storage import save_array
 
 VECTORS = ("retain", "ranges")
 RANGED_R = 3.0  # with ranged reads every row costs: bounds sort out all but so many times k of the rows kept
+SELECTIVE = (
+    0.125  # the settings for filters hold where at most this share of a partition passes, else those without one
+)
 _BLOCK_ROWS = 8192
 _ARRAYS = [one.name for one in fields(PartitionReader) if one.type == "np.ndarray"]
 _COUNTS = ("lists", "rows", "candidates", "after_hamming", "bounded", "refined", "partitions")
@@ -147,7 +150,7 @@ class SquashShared:
         return self.metric.queries(queries)
 
     def settings(self, k: int, search: Mapping[str, Any]) -> dict[str, Any]:
-        """What processors are told, from what `SquashIndex.search` takes; apart for queries with and without a bitmap."""
+        """What processors are told, from what `SquashIndex.search` takes; apart for selective filters."""
         allowed = ("T", "H", "R", "n_probe", "reach", "keep", "exact")
         if unknown := sorted(set(search) - set(allowed)):
             raise InputError(f"a search has no setting {', '.join(unknown)}; there are {', '.join(allowed)}")
@@ -207,12 +210,14 @@ class SquashPartition:
         positions, distances = np.full(shape, -1, np.int64), np.full(shape, np.inf, np.float32)
         masks = list(bitmaps)
         counts = np.zeros(len(_COUNTS), np.int64)
-        for filtered in (False, True):
-            which = np.flatnonzero((bitmap_of >= 0) == filtered)
+        shares = np.append(bitmaps.mean(axis=1, dtype=np.float64) if bitmaps.size else np.zeros(len(bitmaps)), 1.0)
+        selective = shares[bitmap_of] <= SELECTIVE  # -1, no bitmap, is the share 1 at the end
+        for name, rows in (("all", ~selective), ("filtered", selective)):
+            which = np.flatnonzero(rows)
             if which.size == 0 or self.reader.n == 0:
                 continue
-            params = _params(search["filtered" if filtered else "all"], min(k, self.reader.n))
-            given = [masks[bitmap_of[i]] if filtered else None for i in which]
+            params = _params(search[name], min(k, self.reader.n))
+            given = [masks[i] if i >= 0 else None for i in bitmap_of[which].tolist()]
             found, near, seen = self._search(queries[which], given, params)
             positions[which, : params.k], distances[which, : params.k] = found, near
             counts += seen

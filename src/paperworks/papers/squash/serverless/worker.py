@@ -6,13 +6,14 @@ not outlive a call, the files of `retained.py` do.
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -29,7 +30,10 @@ from paperworks.papers.squash.serverless.processor import answer_search
 from paperworks.papers.squash.serverless.store import Store, Traffic, open_store, read_rows
 from paperworks.papers.squash.serverless.tree import Node, Tree
 
-_OPEN_AT_ONCE = 8  # pieces that a process keeps open; files are mapped, so this costs addresses more than memory
+_OPEN_AT_ONCE = 64  # pieces that a process keeps open; files are mapped, so this costs addresses more than memory
+_LOOK_AGAIN_S = (
+    30.0  # seconds after which the files of an open piece are touched again, so that they do not leave as unused
+)
 _ATTEMPTS = 3  # to open files that another process may push out between fetching and opening
 
 Reader = TypeVar("Reader")
@@ -49,7 +53,7 @@ class Worker:
         self.engine: Engine = load_engine(setup.get("engine", "squash"))
         self._lock = threading.Lock()
         self._deployments: dict[str, Deployment] = {}
-        self._open: OrderedDict[Path, Any] = OrderedDict()
+        self._open: OrderedDict[int, tuple[Any, float]] = OrderedDict()
         self._opening: dict[int, threading.Lock] = {}
         self._used = threading.local()
 
@@ -70,31 +74,32 @@ class Worker:
             self._count(f"cache_{name}", value)
 
     def _opened(self, piece: DeployedPiece, opener: Callable[[Path], Reader]) -> Reader:
+        """The piece, open. Pieces are told apart by identity: their deployments stay here as long as this worker."""
         with self._lock:
             lock = self._opening.setdefault(id(piece), threading.Lock())
         with lock:  # two threads that miss the same piece would open it twice
+            with self._lock:
+                reader, looked = self._open.get(id(piece), (None, -math.inf))
+            if reader is not None and time.monotonic() - looked < _LOOK_AGAIN_S:
+                self._count_cache({"hits": len(piece.retained()), "bytes_hit": piece.n_bytes})
+                return cast(Reader, reader)
             for attempt in range(_ATTEMPTS):
                 folder, counts = self.files.take(piece.retained(), self.store)
                 self._count_cache(counts)
                 try:
-                    return self._remembered(folder, opener)
+                    # what is open already stays; the files were looked at so that they count as used
+                    reader = reader if reader is not None else opener(folder)
                 except FileNotFoundError:
                     if attempt + 1 == _ATTEMPTS:
                         raise
-        raise AssertionError("unreachable")
-
-    def _remembered(self, folder: Path, opener: Callable[[Path], Reader]) -> Reader:
-        with self._lock:
-            if folder in self._open:
-                self._open.move_to_end(folder)
-                kept: Reader = self._open[folder]
-                return kept
-        reader = opener(folder)
-        with self._lock:
-            self._open[folder] = reader
-            while len(self._open) > _OPEN_AT_ONCE:
-                self._open.popitem(last=False)
-        return reader
+                    continue
+                break
+            with self._lock:
+                self._open[id(piece)] = (reader, time.monotonic())
+                self._open.move_to_end(id(piece))
+                while len(self._open) > _OPEN_AT_ONCE:
+                    self._open.popitem(last=False)
+            return cast(Reader, reader)
 
     def _count(self, name: str, value: float) -> None:
         """Add to what the call of this thread has used."""
