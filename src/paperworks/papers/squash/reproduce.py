@@ -58,7 +58,8 @@ def filter_exact(run: Run) -> Measurement:
             missing += min(K, matches) - len(set(found.tolist()))
             if exact:
                 real = trials.squared_distances(world.vectors[found], query)
-                mismatches += int(not np.allclose(np.sort(real), truth, rtol=1e-6, atol=1e-9))
+                same = len(real) == len(truth) and np.allclose(np.sort(real), truth, rtol=1e-6, atol=1e-9)
+                mismatches += int(not same)
             else:
                 found_share.append(trials.recall(world, query, ids[0], truth))
         shares.append(matches / world.n)
