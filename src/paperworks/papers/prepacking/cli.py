@@ -119,7 +119,7 @@ def embed(
     """Embed the texts of a file into a float32 .npy, a row a text."""
     encoder = PackedEncoder(model)
     with terminal("embed") as progress:
-        vectors = encoder.encode_to_file(_texts(file, column), out, progress=progress)
+        vectors = encoder.encode_to(out, _texts(file, column), progress=progress)
     typer.echo(f"{vectors.shape[0]} vectors of {vectors.shape[1]} numbers in {out}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -62,13 +63,12 @@ def inspect_model(model: nn.Module) -> ModelFacts:
     config: Any = inner.config.get_text_config(decoder=True) if not inner.config.is_encoder_decoder else inner.config
     _refuse(inner, config)
     _usable(inner)
-    arguments = set(inspect.signature(inner.forward).parameters)
+    arguments, start, causal = _structure(inner)
     if "position_ids" not in arguments:
         raise PackingNotSupported(
             f"{type(inner).__name__} takes no position_ids, so positions cannot start anew in each prompt of a row"
         )
     has_cache = [name for name in ("cache", "past_key_values") if name in arguments]
-    start = _position_start(inner)
     limit = getattr(config, "max_position_embeddings", None)
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
@@ -77,7 +77,7 @@ def inspect_model(model: nn.Module) -> ModelFacts:
     parts: Any = inner
     return ModelFacts(
         model=inner,
-        causal=_is_causal(inner),
+        causal=causal,
         n_vocab=int(parts.get_input_embeddings().weight.shape[0]),
         max_length=int(limit) - start if isinstance(limit, int) and limit > 0 else None,
         position_start=start,
@@ -87,6 +87,19 @@ def inspect_model(model: nn.Module) -> ModelFacts:
         window=int(window) if isinstance(window, int) and window > 0 else None,
         pad_id=getattr(config, "pad_token_id", None),
     )
+
+
+# What does not change in the life of a model, and takes a walk over its modules to find out.
+_structures: WeakKeyDictionary[PreTrainedModel, tuple[frozenset[str], int, bool]] = WeakKeyDictionary()
+
+
+def _structure(inner: PreTrainedModel) -> tuple[frozenset[str], int, bool]:
+    """The arguments of the forward call, the first position id, and whether attention is causal."""
+    known = _structures.get(inner)
+    if known is None:
+        arguments = frozenset(inspect.signature(type(inner).forward).parameters)
+        known = _structures[inner] = (arguments, _position_start(inner), _is_causal(inner))
+    return known
 
 
 def _refuse(inner: PreTrainedModel, config: Any) -> None:
