@@ -100,6 +100,13 @@ def test_bench_and_tune_measure_recall(world):
     assert f"reach={SquashIndex.load(world / 'idx').defaults['reach']:g}" in done.output
 
 
+def test_the_first_rows_of_both_files(world, tmp_path):
+    run("build", world / "x.npy", tmp_path / "idx", "-a", world / "a.jsonl", "--ids", "id", "--rows", 40)
+    index = SquashIndex.load(tmp_path / "idx")
+    assert len(index) == 40
+    assert index.search(np.load(world / "x.npy")[7], k=1)[1].tolist() == [[1007]]
+
+
 def test_only_the_named_attributes_are_kept(world, tmp_path):
     run(
         "build",

@@ -64,6 +64,7 @@ def build(
     ids: Annotated[
         str | None, typer.Option(help="The attribute that holds the ids, integers; else rows are numbered.")
     ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows of both files.")] = None,
     column: Column = None,
     metric: Annotated[MetricName, typer.Option(help="How near two vectors are.")] = MetricName.l2,
     bits: Annotated[float, typer.Option(help="Bits a dimension, on average.")] = 4.0,
@@ -75,17 +76,19 @@ def build(
 ) -> None:
     """Build an index from files.
 
-    Vectors in .npy, .fvecs and .bvecs are mapped from disk and may be larger than memory. A table of attributes that is longer
-    than the vectors is cut to their number only with `ids`, never silently: both must have the same rows.
+    Vectors in .npy, .fvecs and .bvecs are mapped from disk and may be larger than memory. Both files must have the same rows;
+    with --rows the first so many of each are taken.
     """
     from paperworks.papers.squash.index import SquashIndex
     from paperworks.papers.squash.vector_files import read_attributes, read_vectors
     from paperworks.progress import size, terminal
 
-    array = read_vectors(vectors, column)
+    array = read_vectors(vectors, column)[:rows]
     table = (
         None if attributes is None else read_attributes(attributes, [*only, *([ids] if ids else [])] if only else None)
     )
+    if table is not None and rows is not None:
+        table = {name: values[:rows] for name, values in table.items()}
     given_ids = None
     if ids is not None:
         if table is None or ids not in table:
