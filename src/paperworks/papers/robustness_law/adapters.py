@@ -75,7 +75,7 @@ class SklearnAdapter:
         self.gradient_kind: Literal["exact", "finite differences"] = "exact" if exact else "finite differences"
         self.n_parameters = count_parameters(model)
         name = getattr(getattr(model, "activation_", None), "name", getattr(model, "activation", None))
-        self.activations = (name,) if isinstance(name, str) and name in ACTIVATIONS else ()
+        self.activations: tuple[str, ...] = (name,) if isinstance(name, str) and name in ACTIVATIONS else ()
         if self.task == "regression" and self.scores(points[:1], np.arange(1)).shape[1] != 1:
             raise InputError("a report on a regression needs one output; fit one model an output")
 

@@ -100,11 +100,12 @@ def advise_activation(
     for done, which in enumerate(candidates, start=1):
         act = activation(which)
         row: dict[str, Any] = {"activation": act.name, "parity": parity_index(act)}
-        for kind, model in (("rf", RandomFeatures), ("ntk", NTKRegressor)):
+        pairs: list[tuple[Kind, Any]] = [("rf", RandomFeatures), ("ntk", NTKRegressor)]
+        for kind, model in pairs:
             fitted = model(width, act, normalize=normalize, reg=reg, random_state=seed).fit(X, y)
             fits = fitted.interpolates_ or reg > 0
             row[kind] = float(np.median(fitted.sensitivity(Z, scale))) if fits else float("nan")
-            row[f"gaussian_{kind}"] = _gaussian(kind, act, *X.shape, width)  # type: ignore[arg-type]
+            row[f"gaussian_{kind}"] = _gaussian(kind, act, X.shape[0], X.shape[1], width)
         rows.append(row)
         progress(done, len(candidates), act.name)
     rows.sort(key=lambda row: (np.isnan(row["ntk"]), row["ntk"]))

@@ -124,7 +124,7 @@ def _load(path: Path, trust: bool) -> Any:
     try:
         if path.suffix == ".pt2":
             return torch.export.load(path).module()
-        return torch.jit.load(path)
+        return torch.jit.load(path)  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise InputError(f"{path.name} is neither TorchScript nor an exported program: {error}") from error
 

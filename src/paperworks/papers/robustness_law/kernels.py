@@ -43,19 +43,20 @@ class Weights:
         for start in range(0, n_blocks, self._per_chunk):
             part = self._kept.get(start) if self._kept is not None else None
             if part is None:
-                part = np.concatenate(
-                    [self._block(b) for b in range(start, min(start + self._per_chunk, n_blocks))], axis=0
-                ).T
+                part = self._draw(start, min(start + self._per_chunk, n_blocks)).T
                 if self._kept is not None:
                     self._kept[start] = part
             columns = slice(start * BLOCK, start * BLOCK + part.shape[1])
             yield columns, part
             progress(columns.stop, self.k, "hidden units")
 
-    def _block(self, index: int) -> np.ndarray:
-        rng = np.random.default_rng([self.seed, index])
-        rows = rng.standard_normal((min(BLOCK, self.k - index * BLOCK), self.d), dtype=self.dtype)
-        rows /= np.sqrt(self.dtype.type(self.d))
+    def _draw(self, first: int, last: int) -> np.ndarray:
+        rows = np.empty((min(last * BLOCK, self.k) - first * BLOCK, self.d), dtype=self.dtype)
+        scale = 1 / np.sqrt(self.d)
+        for index in range(first, last):
+            block = rows[(index - first) * BLOCK : (index - first + 1) * BLOCK]
+            np.random.default_rng([self.seed, index]).standard_normal(dtype=self.dtype, out=block)
+            block *= self.dtype.type(scale)  # while it is in the cache
         return rows
 
 
@@ -69,13 +70,26 @@ def check_bytes(n: int, max_bytes: int, itemsize: int = 8) -> None:
         )
 
 
-def gram(kind: Kind, X: np.ndarray, weights: Weights, act: Activation, progress: Progress = silent) -> np.ndarray:
-    """Phi Phi^T (n, n) in float64. rf: F F^T with F = act(X W). ntk: (X X^T) * (D D^T) with D = act'(X W)."""
+def gram(
+    kind: Kind,
+    X: np.ndarray,
+    weights: Weights,
+    act: Activation,
+    progress: Progress = silent,
+    keep: list[np.ndarray] | None = None,
+) -> np.ndarray:
+    """Phi Phi^T (n, n) in float64. rf: F F^T with F = act(X W). ntk: (X X^T) * (D D^T) with D = act'(X W).
+
+    keep: takes the chunks of F or D, unless all of them are more than KEEP_BYTES.
+    """
     function = act.value if kind == "rf" else act.first
     K = np.zeros((X.shape[0],) * 2)
+    small = X.shape[0] * weights.k * X.itemsize <= KEEP_BYTES
     for _, W in weights.chunks(progress):
-        features = function(X @ W)
-        K += features @ features.T
+        part = function(X @ W)
+        K += part @ part.T
+        if keep is not None and small:
+            keep.append(part)
     if kind == "ntk":
         K *= X @ X.T
     return K
@@ -97,8 +111,12 @@ def ntk_primal_gradients(Z: np.ndarray, theta: np.ndarray, weights: Weights, act
     return np.stack([slopes @ table.T + (bends * (Z @ table)) @ W.T for table in tables], axis=1)
 
 
-def rf_coefficients(X: np.ndarray, dual: np.ndarray, weights: Weights, act: Activation) -> np.ndarray:
-    """theta = F^T a: dual (n, o) -> (k, o)."""
+def rf_coefficients(
+    X: np.ndarray, dual: np.ndarray, weights: Weights, act: Activation, kept: list[np.ndarray]
+) -> np.ndarray:
+    """theta = F^T a: dual (n, o) -> (k, o). kept: the chunks of F, if `gram` kept them."""
+    if kept:
+        return np.concatenate([part.T @ dual for part in kept])
     theta = np.empty((weights.k, dual.shape[1]), dtype=X.dtype)
     for columns, W in weights.chunks():
         theta[columns] = act.value(X @ W).T @ dual

@@ -101,13 +101,14 @@ class _KernelModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_parameters_ = self._count(X.shape[1])
         progress = LogProgress(type(self).__name__) if self.verbose else silent
         tol = 1e-6 if X.dtype == np.float64 else 1e-3
-        self.theta_ = None
+        self.theta_: np.ndarray | None = None
+        kept: list[np.ndarray] = []
         if np.isinf(self.width):
             self._weights = None
             K = infinite.kernel(self._kind, self.activation_, X, X).astype(np.float64)
         else:
             self._weights = Weights(X.shape[1], int(self.width), self.seed_, X.dtype, self.chunk)
-            K = gram(self._kind, X, self._weights, self.activation_, progress)
+            K = gram(self._kind, X, self._weights, self.activation_, progress, kept)
         if self._weights is not None and self.n_parameters_ < X.shape[0] and self.reg == 0:
             theta, solution = solve_features(features(self._kind, X, self._weights, self.activation_), Y)
             self.theta_ = theta.astype(X.dtype)
@@ -135,7 +136,7 @@ class _KernelModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
             warnings.warn(
                 f"the kernel is nearly singular; {solution.jitter:.1e} was added to its diagonal", stacklevel=2
             )
-        self._prepare()
+        self._prepare(kept)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -205,7 +206,7 @@ class _KernelModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _count(self, d: int) -> float:
         raise NotImplementedError
 
-    def _prepare(self) -> None:
+    def _prepare(self, kept: list[np.ndarray]) -> None:
         """What is kept from the fit for the outputs."""
 
     def _outputs(self, Z: np.ndarray) -> np.ndarray:
@@ -266,18 +267,18 @@ class RandomFeatures(_KernelModel):
     def _count(self, d: int) -> float:
         return float(self.width)
 
-    def _prepare(self) -> None:
+    def _prepare(self, kept: list[np.ndarray]) -> None:
         if self._weights is not None and self.theta_ is None:
             dual = self.dual_coef_.astype(self.X_fit_.dtype)
-            self.theta_ = rf_coefficients(self.X_fit_, dual, self._weights, self.activation_)
+            self.theta_ = rf_coefficients(self.X_fit_, dual, self._weights, self.activation_, kept)
 
     def _outputs(self, Z: np.ndarray) -> np.ndarray:
-        if self._weights is None:
+        if self._weights is None or self.theta_ is None:
             return super()._outputs(Z)
         return rf_outputs(Z, self.theta_, self._weights, self.activation_)
 
     def _gradients(self, Z: np.ndarray) -> np.ndarray:
-        if self._weights is None:
+        if self._weights is None or self.theta_ is None:
             return super()._gradients(Z)
         return rf_gradients(Z, self.theta_, self._weights, self.activation_)
 

@@ -77,12 +77,13 @@ def as_leaf(model: nn.Module, Z: Any) -> tuple[Tensor, Callable[[Tensor], Tensor
         inputs = inputs.clone()
     as_text = bool(rest)
     if not inputs.is_floating_point():
-        if not hasattr(model, "get_input_embeddings"):
+        embed: Any = getattr(model, "get_input_embeddings", None)
+        if embed is None:
             raise InputError(
                 f"inputs are {inputs.dtype}, which has no gradient, and {type(model).__name__} has no get_input_embeddings; "
                 "give floats, or a Hugging Face model and its token ids"
             )
-        inputs, as_text = model.get_input_embeddings()(inputs).detach(), True
+        inputs, as_text = embed()(inputs).detach(), True
     elif not torch.isfinite(inputs).all():
         raise InputError("the inputs hold NaN or infinity")
     leaf = inputs.to(dtype).detach().clone().requires_grad_(True)
