@@ -62,8 +62,8 @@ def share(sequences: Sequence[Any], min_tokens: int = 16) -> Tree:
 
     Shorter ones are not worth an attention call of their own. O(total tokens + n log n).
 
-    >>> share([[1, 2, 3], [1, 2, 4], [7]], min_tokens=2).paths
-    [[1, 2], [1, 3], [0]]
+    >>> share([[1, 2, 3], [1, 2, 4]], min_tokens=2).computed
+    4
     """
     arrays = [as_ids(sequence) for sequence in sequences]
     keys = [array.astype(">i8").tobytes() for array in arrays]  # sorts as the tokens do, as long as no id is negative
