@@ -105,7 +105,10 @@ class Lowering:
         stored = self.table.attribute(one.name)
         if stored.kind == "labels":
             self._compare(Compare(one.name, above, one.low), negated)  # says why not
-        low, high = interval(stored, above, one.low), interval(stored, below, one.high)
+        if stored.kind == "int" and type(one.low) is int and type(one.high) is int:
+            low, high = number_interval(above, one.low, False), number_interval(below, one.high, False)
+        else:
+            low, high = interval(stored, above, one.low), interval(stored, below, one.high)
         found = (max(low[0], high[0]), min(low[1], high[1]))
         intervals = [found] if found[0] <= found[1] else []
         return ScalarLeaf(self.table, stored, complement(intervals) if negated else intervals)

@@ -81,26 +81,30 @@ class ScalarLeaf:
     stored: Stored
     intervals: Intervals
     null: bool = False
+    _runs: list[tuple[int, int, int, int, int, int]] | None = None
 
-    @cached_property
+    @property
     def runs(self) -> list[tuple[int, int, int, int, int, int]]:
         """For each interval that meets a cell: first and last cell, first and last that pass as a whole, first and last key."""
-        low, high = self.stored.low, self.stored.high
-        found = []
-        for first_key, last_key in self.intervals:
-            first, last = bisect_left(high, first_key), bisect_right(low, last_key) - 1
-            if first <= last:
-                inner, inner_last = first + (low[first] < first_key), last - (high[last] > last_key)
-                found.append((first, last, inner, inner_last, first_key, last_key))
-        return found
+        if self._runs is None:
+            low, high = self.stored.low, self.stored.high
+            self._runs = []
+            for first_key, last_key in self.intervals:
+                first, last = bisect_left(high, first_key), bisect_right(low, last_key) - 1
+                if first <= last:
+                    inner, inner_last = first + (low[first] < first_key), last - (high[last] > last_key)
+                    self._runs.append((first, last, inner, inner_last, first_key, last_key))
+        return self._runs
 
     def folded(self) -> ScalarLeaf | Constant:
         """A constant where no cell or all cells pass."""
         one = self.stored
-        null = self.null and one.n_missing > 0
-        if not self.runs and not null:
+        null, runs = self.null and one.n_missing > 0, self.runs
+        if not runs and not null:
             return Constant(False)
-        whole = sum(last - first + 1 for _, _, first, last, _, _ in self.runs if first <= last)
+        if len(runs) == 1 and (runs[0][2] > 0 or runs[0][3] < len(one.low) - 1):  # by far the most frequent case
+            return self
+        whole = sum(last - first + 1 for _, _, first, last, _, _ in runs if first <= last)
         if whole == len(one.low) and (null or not one.n_missing):
             return Constant(True)
         return self

@@ -11,7 +11,6 @@ import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -55,13 +54,17 @@ class Filter:
             "and Attr(...).between(low, high) for low <= attribute <= high"
         )
 
-    @cached_property
+    @property
     def key(self) -> str | None:
         """Text that two filters share only if they are the same; None for those that hold arrays of rows."""
-        try:
-            return self.text()
-        except FilterError:
-            return None
+        kept: dict[str, Any] = self.__dict__
+        if "_key" not in kept:  # cached_property would take a lock, which costs more than the text
+            try:
+                kept["_key"] = self.text()
+            except FilterError:
+                kept["_key"] = None
+        found: str | None = kept["_key"]
+        return found
 
     def text(self) -> str:
         """The expression for people. FilterError where it holds arrays of rows."""
