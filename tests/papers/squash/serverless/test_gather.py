@@ -40,7 +40,7 @@ def only(fault, request, starts=1):
     return lambda message, start: fault if message.fields["request"] == request and start < starts else None
 
 
-def run(driver, plan=None, n=4, retries=2, timeout_s=5.0, deadline_s=30.0):
+def run(driver, plan=None, n=4, retries=2, timeout_s=20.0, deadline_s=300.0):
     driver = FaultyDriver(driver, plan) if plan else driver
     gather = Gather(driver, retries)
     try:
@@ -112,6 +112,7 @@ def test_the_deadline_gives_up_what_is_left():
     assert "within 0.3 s" in gather.reasons[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["die", "hang", "raise", "corrupt"])
 def test_a_process_that_goes_wrong_costs_its_own_call_alone(fault):
     driver = ProcessDriver(double, {"by": 3, "really_hang": True}, workers=2)
@@ -121,6 +122,31 @@ def test_a_process_that_goes_wrong_costs_its_own_call_alone(fault):
     assert gather.tally.n_timed_out == (fault == "hang")
 
 
+class _SlowStart:
+    """Unpacks slowly, as a module with large imports does."""
+
+    def __call__(self, payload, setup, fault):
+        return double(payload, setup, fault)
+
+    def __reduce__(self):
+        return (_wake_slowly, ())
+
+
+def _wake_slowly():
+    if not hasattr(_wake_slowly, "awake"):
+        time.sleep(1.5)
+        _wake_slowly.awake = True
+    return _SlowStart()
+
+
+@pytest.mark.slow
+def test_the_start_of_a_process_is_no_time_of_the_call():
+    gather = run(ProcessDriver(_SlowStart(), {"by": 3}, workers=1), n=2, retries=0, timeout_s=1.0)
+    assert gather.answers == {0: 0, 1: 3}
+    assert gather.tally.n_timed_out == 0
+
+
+@pytest.mark.slow
 def test_closing_ends_the_processes_that_hang():
     driver = ProcessDriver(double, {"by": 3, "really_hang": True}, workers=1)
     gather = run(driver, only("hang", "r0", starts=99), n=1, retries=0, timeout_s=0.5)

@@ -22,6 +22,8 @@ from paperworks.errors import InputError
 
 log = logging.getLogger(__name__)
 
+_START_S = 300.0  # a process that has not come up by then never will
+
 Work = Callable[[bytes, Mapping[str, Any], "str | None"], bytes]
 
 
@@ -160,19 +162,28 @@ class ProcessDriver(_Pool):
         """One process at a time, handed one call after another; a new one when it is gone."""
         pool: ProcessPoolExecutor | None = None
         while (call := self._waiting.get()) is not None:
+            failed: BaseException | None = None
             if pool is None:
                 pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+                # a process that starts has its imports to do: that is no time of the call's, which still waits for a place
+                failed = _failure(pool.submit(_awake, self.work), _START_S)
             with self._lock:
                 self._queued.discard(call.number)
-                if call.number in self._lost:
-                    continue
-                self._running[call.number] = pool
-            future = pool.submit(self.work, call.payload, dict(self.setup), call.fault)
-            gone = isinstance(future.exception(), BrokenProcessPool)
-            with self._lock:
-                del self._running[call.number]
-            self._deliver(call.number, future)
-            if gone:
+                lost = call.number in self._lost
+                if not lost and failed is None:
+                    self._running[call.number] = pool
+            if failed is None and not lost:
+                future = pool.submit(self.work, call.payload, dict(self.setup), call.fault)
+                failed = _failure(future)
+                with self._lock:
+                    del self._running[call.number]
+                self._deliver(call.number, future)
+            elif failed is not None:
+                self._arrived.put(
+                    Outcome(call.number, None, f"no process could be started: {type(failed).__name__}: {failed}")
+                )
+            if isinstance(failed, BrokenProcessPool | TimeoutError):
+                _kill(pool)
                 pool.shutdown(wait=False)
                 pool = None
         if pool is not None:
@@ -198,6 +209,18 @@ class ProcessDriver(_Pool):
         with self._lock:
             for pool in self._running.values():
                 _kill(pool)
+
+
+def _awake(work: Work) -> None:
+    """The first thing a new process does: whatever `work` needs was imported when this call was unpacked."""
+
+
+def _failure(future: Future[Any], timeout_s: float | None = None) -> BaseException | None:
+    """Wait for a future -> its exception; TimeoutError when it takes too long."""
+    try:
+        return future.exception(timeout_s)
+    except TimeoutError as error:
+        return error
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

@@ -81,7 +81,8 @@ class Worker:
             with self._lock:
                 reader, looked = self._open.get(id(piece), (None, -math.inf))
             if reader is not None and time.monotonic() - looked < _LOOK_AGAIN_S:
-                self._count_cache({"hits": len(piece.retained()), "bytes_hit": piece.n_bytes})
+                sizes = [ref.size for ref in set(piece.retained().values())]
+                self._count_cache({"hits": len(sizes), "misses": 0, "bytes_hit": sum(sizes), "bytes_fetched": 0})
                 return cast(Reader, reader)
             for attempt in range(_ATTEMPTS):
                 folder, counts = self.files.take(piece.retained(), self.store)
