@@ -33,8 +33,9 @@ log = logging.getLogger(__name__)
 
 MANY_LISTS = 1 << 40
 DEFAULTS = {
-    "reach": 6.0, "keep": 8.0, "R": 0.0, "filtered_reach": 5.0, "filtered_keep": 8.0, "filtered_R": 0.0,
-    "min_lists": 4, "max_lists": MANY_LISTS,
+    "reach": 6.0, "n_probe": 0, "keep": 8.0, "R": 0.0,
+    "filtered_reach": 5.0, "filtered_n_probe": 0, "filtered_keep": 8.0, "filtered_R": 0.0,
+    "min_lists": 4,
 }  # fmt: skip
 PAPER_R = 2.0  # the paper's refinement factor, when H is given without R
 ROWS_A_PARTITION = 4_000_000
@@ -273,21 +274,23 @@ class SquashIndex:
             keep = int(np.ceil(k * R * H)) if H is not None else max(int(np.ceil(known[prefix + "keep"] * k)), k + 10)
         if R > 0:
             keep = max(keep, int(np.ceil(R * k)))
-        max_lists, min_lists = int(known["max_lists"]), int(known["min_lists"])
+        max_lists, min_lists = MANY_LISTS, int(known["min_lists"])
+        if n_probe is None and reach is None and T is None:
+            n_probe = int(known[prefix + "n_probe"]) or None
         if n_probe is not None:
             max_lists = min_lists = int(n_probe)
+        elif T is not None:
+            min_lists = 1
         if reach is None:
             reach = 0.0 if n_probe is not None or T is not None else known[prefix + "reach"]
-        if T is not None and n_probe is None:
-            max_lists, min_lists = MANY_LISTS, 1
         return SearchParams(
             k=k, max_lists=max_lists, reach=float(reach), keep=max(keep, k), T=float(T) if T is not None else float("inf"),
             H=float(H or 0.0), R=float(R), min_lists=min_lists, exact=exact,
         )  # fmt: skip
 
     def set_defaults(self, values: Mapping[str, float]) -> None:
-        """Change what a search does when it is not told: reach, keep (in times of k) and R, each also as filtered_...,
-        min_lists and max_lists."""
+        """Change what a search does when it is not told: reach or n_probe (0: by reach), keep (in times of k) and R,
+        each also as filtered_..., and min_lists."""
         self.defaults: dict[str, float] = {**DEFAULTS, **values}
         self._known_params = {}
 

@@ -11,7 +11,8 @@ from paperworks.papers.squash.filter_program import FilterProgram
 
 ALL_AT_ONCE_ROWS = 1 << 18  # up to so many rows one sweep over the cells costs less than a call a list
 SHARED_QUERIES = 4  # so many queries with one filter pay for a sweep over any number of rows
-RARE = 256  # below n / RARE candidates, these are fetched from the sorted attribute instead of any sweep
+FEW = 64  # below n / FEW rows that pass, all of them are scored one by one after a sweep: lists would hold one or none each
+RARE = 2048  # below n / RARE candidates, these are fetched from the sorted attribute instead of any sweep
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,6 @@ def plan_filter(program: FilterProgram | None, n: int, n_queries: int) -> Plan:
     size = program.driver_size()
     if size is not None and size <= n // RARE:
         return Plan("candidates", kernel.GIVEN, given=program.positions())
-    if n_queries >= SHARED_QUERIES:
+    if n_queries >= SHARED_QUERIES or program.expected() <= n / FEW:
         return Plan("sweep", kernel.PROGRAM, at_once=True)
     return Plan("lists", kernel.PROGRAM)

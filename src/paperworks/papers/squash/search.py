@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from paperworks.papers.squash.exact_kernel import scan_vectors
 from paperworks.papers.squash.filter_program import FilterProgram
 from paperworks.papers.squash.filters import Filter
 from paperworks.papers.squash.kernels import finish_l2
-from paperworks.papers.squash.planner import Plan, plan_filter
+from paperworks.papers.squash.planner import FEW, Plan, plan_filter
 from paperworks.papers.squash.reader import (
     EMPTY_FILTER,
     EMPTY_TABLE,
@@ -66,6 +66,8 @@ def search_state(
     """Answer prepared queries float32 (s, inner_d), each with its filter (one object for all that share it)."""
     started = time.perf_counter()
     n_queries = len(queries)
+    if state.reader.n // FEW > params.few and not params.exact:
+        params = _wider(params, state.reader.n // FEW)
     if n_queries == 1 or all(one is filters[0] for one in filters):
         groups: list[tuple[Filter | None, Any]] = [(filters[0] if filters else None, slice(None))]
     else:
@@ -114,6 +116,12 @@ def search_state(
         return Answer(distances, ids, counts, plans, time.perf_counter() - started)
     distances = state.metric.finish(distances, queries)
     return Answer(distances, state.ids_at(positions), counts, plans, time.perf_counter() - started)
+
+
+@lru_cache(maxsize=256)
+def _wider(params: SearchParams, few: int) -> SearchParams:
+    """The same settings for an index in which so many rows are few."""
+    return replace(params, few=few)
 
 
 def _run(

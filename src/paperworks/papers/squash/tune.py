@@ -20,6 +20,8 @@ from paperworks.progress import Progress, silent
 if TYPE_CHECKING:
     from paperworks.papers.squash.index import SquashIndex
 
+# How far to look, each in rising order: by reach, or by a fixed number of lists (0: by reach)
+PROBES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 REACHES = (2.5, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 14.0)
 STEPS = (  # keep in times of k, and R
     (2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (6.0, 0.0), (8.0, 0.0), (12.0, 0.0), (20.0, 0.0), (20.0, 2.0), (50.0, 2.0), (120.0, 2.0),
@@ -39,6 +41,7 @@ class Trial:
     """
 
     reach: float
+    n_probe: int
     keep: float
     R: float
     recall: float
@@ -57,7 +60,8 @@ class Tuned:
     def __str__(self) -> str:
         one = self.chosen
         bounds = f", R={one.R:g}" if one.R else ""
-        return f"reach={one.reach:g}, keep={one.keep:g} k{bounds}: recall {one.recall:.4f} (wanted {self.target:g}), {one.ms:.3f} ms a query"
+        far = f"n_probe={one.n_probe}" if one.n_probe else f"reach={one.reach:g}"
+        return f"{far}, keep={one.keep:g} k{bounds}: recall {one.recall:.4f} (wanted {self.target:g}), {one.ms:.3f} ms a query"
 
 
 def cost(counts: np.ndarray, reader: PartitionReader) -> float:
@@ -95,8 +99,17 @@ def calibrate(index: SquashIndex) -> dict[str, float]:
             log.info("%s", error)
             continue
         best = tuned.chosen
-        reach = REACHES[min(REACHES.index(best.reach) + 1, len(REACHES) - 1)]  # to be on the safe side
-        found |= {f"{prefix}reach": reach, f"{prefix}keep": best.keep, f"{prefix}R": best.R}
+        reach, n_probe = best.reach, best.n_probe
+        if n_probe:  # one step further, to be on the safe side
+            n_probe = next((more for more in PROBES if more > n_probe), n_probe)
+        else:
+            reach = next((more for more in REACHES if more > reach), reach)
+        found |= {
+            f"{prefix}reach": reach,
+            f"{prefix}n_probe": n_probe,
+            f"{prefix}keep": best.keep,
+            f"{prefix}R": best.R,
+        }
     return found
 
 
@@ -117,8 +130,9 @@ def tune(
     ]
     n_true = int(np.isfinite(truth.distances).sum())
 
-    def trial(reach: float, keep: float, R: float) -> Trial:
-        params = index.params(k, reach=reach, keep=int(np.ceil(keep * k)), R=R)
+    def trial(far: tuple[float, int], keep: float, R: float) -> Trial:
+        reach, n_probe = far
+        params = index.params(k, reach=reach, n_probe=n_probe or None, keep=int(np.ceil(keep * k)), R=R)
         times = []
         for _ in range(rounds):
             started = time.process_time()
@@ -129,35 +143,40 @@ def tune(
             int(np.count_nonzero(row <= limit + 1e-5 * abs(float(limit)) + 1e-7))
             for row, limit in zip(answer.distances, reached, strict=True)
         )
+        share = hits / n_true if n_true else 1.0
         return Trial(
-            reach,
-            keep,
-            R,
-            hits / n_true if n_true else 1.0,
-            1e3 * min(times) / len(prepared),
-            cost(answer.counts, state.reader),
+            reach, n_probe, keep, R, share, 1e3 * min(times) / len(prepared), cost(answer.counts, state.reader)
         )
 
     trials: list[Trial] = []
+
+    def first_enough(ladder: list[tuple[float, int]], keep: float, R: float) -> Trial | None:
+        """Recall grows along a ladder: the first step that is enough."""
+        low, high = 0, len(ladder) - 1
+        found: Trial | None = None
+        while low <= high:
+            middle = (low + high) // 2
+            one = trial(ladder[middle], keep, R)
+            trials.append(one)
+            if one.recall >= recall:
+                found, high = one, middle - 1
+            else:
+                low = middle + 1
+        return found
+
+    n_lists = len(state.reader.centres)
+    ladders = [[(reach, 0) for reach in REACHES], [(0.0, n) for n in (*(p for p in PROBES if p < n_lists), n_lists)]]
     best: Trial | None = None
     for done, (keep, R) in enumerate(STEPS):
-        low, high = 0, len(REACHES) - 1  # recall grows with the reach: look for the first that is enough
-        ends = trial(REACHES[high], keep, R)
-        trials.append(ends)
-        if ends.recall >= recall:
-            while low < high:
-                middle = (low + high) // 2
-                one = trial(REACHES[middle], keep, R)
-                trials.append(one)
-                if one.recall >= recall:
-                    high, ends = middle, one
-                else:
-                    low = middle + 1
-            if best is None or ends.cost < best.cost:
-                best = ends
-            elif ends.cost > 1.3 * best.cost:
-                break  # costlier and costlier from here on
-        progress(done + 1, len(STEPS), f"keep {keep:g} k: recall {ends.recall:.4f}")
+        found = [one for ladder in ladders if (one := first_enough(ladder, keep, R)) is not None]
+        progress(done + 1, len(STEPS), f"keep {keep:g} k: {len(found)} of {len(ladders)} ways reach recall {recall:g}")
+        if not found:
+            continue
+        cheapest = min(found, key=lambda one: one.cost)
+        if best is None or cheapest.cost < best.cost:
+            best = cheapest
+        elif cheapest.cost > 1.3 * best.cost:
+            break  # costlier and costlier from here on
     if best is None:
         top = max(trials, key=lambda one: one.recall)
         raise InputError(
@@ -165,6 +184,12 @@ def tune(
         )
     prefix = "" if filters is None else "filtered_"
     index.set_defaults(
-        {**index.defaults, f"{prefix}reach": best.reach, f"{prefix}keep": best.keep, f"{prefix}R": best.R}
+        {
+            **index.defaults,
+            f"{prefix}reach": best.reach,
+            f"{prefix}n_probe": best.n_probe,
+            f"{prefix}keep": best.keep,
+            f"{prefix}R": best.R,
+        }
     )
     return Tuned(best, recall, tuple(trials))
