@@ -74,7 +74,10 @@ def test_dates_compare_with_dates_times_and_text():
     assert rows(Attr("day") > "2024-01-03") == [3]
     assert rows(Attr("day") <= datetime.datetime(2024, 1, 2, 23, 59)) == [0, 1]
     assert rows(Attr("day") == datetime.datetime(2024, 1, 2, 12)) == []
-    assert rows(Attr("day") >= np.datetime64("2024-01")) == [0, 1, 2, 3]
+    assert rows(Attr("day") >= np.datetime64("2024-01")) == rows(Attr("day") >= "2024-01") == [0, 1, 2, 3]
+    assert rows(Attr("day") >= "2025") == []
+    assert rows(Attr("day") > "2024-01-02T00:00:00.5") == [2, 3]
+    assert rows(Attr("day") > datetime.date(1969, 12, 31)) == [0, 1, 2, 3]
     zone = datetime.timezone(datetime.timedelta(hours=2))
     assert rows(Attr("day") >= datetime.datetime(2024, 1, 3, 2, tzinfo=zone)) == [2, 3]
     assert rows(Attr("day") >= datetime.datetime(2024, 1, 3, 3, tzinfo=zone)) == [3]
@@ -146,6 +149,9 @@ def test_types_that_do_not_go_together_are_a_type_error(wanted, says):
         (lambda: Attr("year").between(1, 2, inclusive="yes"), "inclusive"),
         (lambda: rows(Attr("day") > "yesterday"), "no"),
         (lambda: rows(Attr("day") > "20240103"), "2024-01-31"),
+        (lambda: rows(Attr("day") > "today"), "2024-01-31"),
+        (lambda: rows(Attr("day") > "NaT"), "2024-01-31"),
+        (lambda: rows(Attr("day") > ""), "2024-01-31"),
         (lambda: from_dict({"op": "?", "name": "year"}), "unknown op"),
         (lambda: from_dict({"op": "=="}), "not a filter"),
     ],

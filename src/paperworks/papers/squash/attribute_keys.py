@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import re
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ HIGHEST = 2**63 - 1
 EMPTY = (0, -1)  # an interval (first, last) of keys, both ends in it, with no key inside
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9, "ps": 10**12, "fs": 10**15, "as": 10**18}
 SECONDS = {"m": 60, "h": 3600, "D": 86400, "W": 604800}
-_NUMBER = re.compile(r"[+-]?\d+$")
+EPOCH, MICROSECOND = datetime.datetime(1970, 1, 1), datetime.timedelta(microseconds=1)
 
 
 def float_keys(values: np.ndarray) -> np.ndarray:
@@ -83,9 +81,13 @@ def date_interval(op: str, value: Any, unit: str, name: str) -> tuple[int, int]:
     >>> date_interval(">", datetime.datetime(2024, 1, 5, 12), "D", "date") == (19728, HIGHEST)
     True
     """
-    moment = _moment(value, unit, name)
-    below, above = math.floor(moment), math.ceil(moment)
-    return _interval(op, below, above, below == above, LOWEST + 1, HIGHEST)
+    ticks, own_unit = _ticks(value, name)
+    if own_unit == unit:
+        return _interval(op, ticks, ticks, True, LOWEST + 1, HIGHEST)
+    below, rest = divmod(
+        ticks * SECONDS.get(own_unit, 1) * PER_SECOND.get(unit, 1), PER_SECOND.get(own_unit, 1) * SECONDS.get(unit, 1)
+    )
+    return _interval(op, below, below + (rest > 0), rest == 0, LOWEST + 1, HIGHEST)
 
 
 def _interval(op: str, below: int, above: int, exact: bool, lowest: int, highest: int) -> tuple[int, int]:
@@ -104,31 +106,27 @@ def _interval(op: str, below: int, above: int, exact: bool, lowest: int, highest
     return found if found[0] <= found[1] else EMPTY
 
 
-def _moment(value: Any, unit: str, name: str) -> Fraction | int:
-    """Units since 1970, exactly."""
+def _ticks(value: Any, name: str) -> tuple[int, str]:
+    """A moment as units since 1970, and the unit."""
     if isinstance(value, str):
         value = _from_text(value, name)
     if isinstance(value, datetime.datetime):
         if value.tzinfo is not None:
             value = value.astimezone(datetime.UTC).replace(tzinfo=None)
-        value = np.datetime64(value, "us")
-    elif isinstance(value, datetime.date):
-        value = np.datetime64(value, "D")
+        return (value - EPOCH) // MICROSECOND, "us"
+    if isinstance(value, datetime.date):
+        return value.toordinal() - EPOCH.toordinal(), "D"
     if not isinstance(value, np.datetime64):
         raise FilterTypeError(f"{name} holds dates; compare it with a date, a datetime or ISO text, got {value!r}")
-    own_unit, count = np.datetime_data(value.dtype)
-    if own_unit in ("Y", "M"):
-        value, own_unit, count = value.astype("datetime64[D]"), "D", 1
-    ticks = int(value.astype(np.int64)) * count
-    return ticks * _seconds(own_unit) / _seconds(unit)
-
-
-def _seconds(unit: str) -> Fraction:
-    return Fraction(SECONDS[unit]) if unit in SECONDS else Fraction(1, PER_SECOND[unit])
+    unit, count = np.datetime_data(value.dtype)
+    if unit in ("Y", "M"):
+        value, unit, count = value.astype("datetime64[D]"), "D", 1
+    return int(value.astype(np.int64)) * count, unit
 
 
 def _from_text(text: str, name: str) -> Any:
-    if not _NUMBER.match(text) or len(text) == 4:
+    """ISO text; also a year or a month alone, which stand for their first moment. No words like 'today'."""
+    if text[:1].isdigit() and (not text.isdigit() or len(text) == 4):
         try:
             return datetime.datetime.fromisoformat(text)
         except ValueError:
