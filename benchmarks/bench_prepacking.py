@@ -135,8 +135,8 @@ def main() -> None:
     lines = [
         "# Prepacking: speed",
         "",
-        f"SmolLM2-135M, {model.config.num_hidden_layers} of its 30 layers, float32, {torch.get_num_threads()} thread(s) of a CPU. CPU seconds, all ways in turn, "
-        f"{chosen.rounds} rounds; ratios are medians over the rounds, above 1: packed is faster.",
+        (f"SmolLM2-135M, {model.config.num_hidden_layers} of its 30 layers, float32, {torch.get_num_threads()} thread(s) of a CPU. CPU seconds, all ways in turn, "
+        f"{chosen.rounds} rounds; ratios are medians over the rounds, above 1: packed is faster."),
         "",
         "| prompts | tokens (share of the padded batch) | tokens a second | over one by one | over sorted by 4 | over the paper's form | over padding | limit reached | peak of tensors, padded over packed |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
