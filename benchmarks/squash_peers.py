@@ -584,7 +584,7 @@ class Squash(System):
         ]
 
     def build(self, data: DataSet, folder: Path, threads: int) -> None:
-        from paperworks.papers.squash.index import SquashIndex
+        from paperworks.papers.squash import SquashIndex
 
         attributes: dict[str, Any] = {**data.columns, **data.labels}
         if "day" in attributes:
@@ -618,7 +618,7 @@ class Squash(System):
 
 
 def _expression(predicate: Predicate | None) -> Any:
-    from paperworks.papers.squash.filters import Attr
+    from paperworks.papers.squash import Attr
 
     match predicate:
         case None:
