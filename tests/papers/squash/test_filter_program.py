@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paperworks.papers.squash.attributes import AttributeTable
+from paperworks.papers.squash.attributes import MAX_CACHED, AttributeTable
 from paperworks.papers.squash.filters import Attr, FilterError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -163,6 +164,17 @@ def test_programs_are_kept_by_expression_and_tell_types_apart():
     assert table.compile(Attr("open") == True).mask().tolist() == [True, False]  # noqa: E712
     with pytest.raises(TypeError):
         table.compile(Attr("year") == True)  # noqa: E712  # after year == 1 was kept
+
+
+def test_many_threads_compile_more_filters_than_are_kept():
+    table = AttributeTable.from_data({"year": np.arange(2000)})
+
+    def count(i: int) -> int:
+        return sum(table.compile(Attr("year") < (i * 37 + j) % 700).count() - (i * 37 + j) % 700 for j in range(700))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(count, range(4))) == [0] * 4
+    assert len(table._programs) <= MAX_CACHED
 
 
 def test_masks_follow_the_rows_that_the_caller_knows():

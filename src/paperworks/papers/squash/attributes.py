@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -60,6 +61,7 @@ class AttributeTable:
         self.label_codes = label_codes
         self._orders = {one.name: order for one, order in zip(stored, orders or (), strict=False)}
         self._programs: OrderedDict[str, FilterProgram] = OrderedDict()
+        self._lock = threading.Lock()
 
     @classmethod
     def from_data(cls, data: Any, types: Mapping[str, str] | None = None, n_rows: int | None = None) -> AttributeTable:
@@ -161,16 +163,18 @@ class AttributeTable:
         wanted = as_filter(what)
         try:
             key = _ALL if wanted is None else wanted.key
-            if key is not None and (known := self._programs.get(key)) is not None:
-                self._programs.move_to_end(key)
-                return known
+            with self._lock:
+                if key is not None and (known := self._programs.get(key)) is not None:
+                    self._programs.move_to_end(key)
+                    return known
             program = compile_filter(self, wanted, positions_of, rows)
         except RecursionError as error:
             raise FilterError("the filter is nested too deeply; write long lists of values with isin") from error
         if key is not None:
-            self._programs[key] = program
-            while len(self._programs) > MAX_CACHED:
-                self._programs.popitem(last=False)
+            with self._lock:
+                self._programs[key] = program
+                while len(self._programs) > MAX_CACHED:
+                    self._programs.popitem(last=False)
         return program
 
     def order(self, name: str) -> np.ndarray:

@@ -94,7 +94,7 @@ class FilterProgram:
         self.everything = isinstance(node, Constant) and node.value
         self.nothing = isinstance(node, Constant) and not node.value
         self._bounds: tuple[int, int, float] | None = None
-        self._kept: np.ndarray | None = None
+        self._found: np.ndarray | None = None
 
     def __repr__(self) -> str:
         low, high = self.estimate()
@@ -135,17 +135,21 @@ class FilterProgram:
         return int(np.count_nonzero(self.mask()))
 
     def positions(self) -> np.ndarray:
-        """Positions of the rows that pass, exactly, int64, ascending; by candidates where these are few."""
+        """Positions of the rows that pass, exactly, int64, ascending; by candidates where these are few. Not to be written to."""
         size = self.driver_size()
         if size is None or size > self.table.n // SCAN_FACTOR:
             return np.flatnonzero(self.mask())
-        candidates = self._driver()
-        if self.node.driver_is_exact:
-            return candidates.copy()
-        return (self._rest or self).keep(candidates)
+        if self._found is not None:
+            return self._found
+        candidates = self.node.driver()
+        found = candidates if self.node.driver_is_exact else (self._rest or self).keep(candidates)
+        if len(found) <= MAX_KEPT:
+            self._found = found
+        return found
 
     def keep(self, positions: np.ndarray) -> np.ndarray:
         """Those of positions int64 (c,) whose rows pass, exactly."""
+        positions = np.ascontiguousarray(positions, dtype=np.int64)
         out = np.empty(len(positions), np.int64)
         n = kernels.keep_positions(*self.arrays, *self.table.arrays, positions, out)
         return out[:n]
@@ -178,15 +182,7 @@ class FilterProgram:
         size = self.driver_size()
         if size is None or (limit is not None and size > limit):
             return None
-        return self._driver()
-
-    def _driver(self) -> np.ndarray:
-        if self._kept is not None:
-            return self._kept
-        positions = self.node.driver()
-        if len(positions) <= MAX_KEPT:
-            self._kept = positions
-        return positions
+        return self.node.driver()
 
     @cached_property
     def _rest(self) -> FilterProgram | None:
@@ -213,7 +209,7 @@ class FilterProgram:
 
 
 SCAN_FACTOR = 16  # a candidate checked by its row costs about as much as so many rows of a scan
-MAX_KEPT = 100_000  # candidates that a program keeps for its next use
+MAX_KEPT = 20_000  # positions that a program keeps for its next use
 _NO_TABLES = np.zeros((0, 256), np.uint8)
 
 
