@@ -186,13 +186,9 @@ def test_a_process_that_is_killed_or_hangs_is_replaced(world, tmp_path):
     def plan(message, start):
         return plans.get(message.fields["partition"]) if start == 0 else None
 
-    pool = opened(world, tmp_path, "processes", workers=2, timeout_s=6.0, batch=100)
+    pool = opened(world, tmp_path, "processes", workers=2, timeout_s=6.0, batch=100, plan=plan)
     with pool:
         pool.deploy()
-        from paperworks.papers.squash.serverless.faults import FaultyDriver
-        from paperworks.papers.squash.serverless.worker import make_driver
-
-        pool._driver = FaultyDriver(make_driver(pool._spec, pool._setup), plan)
         result = search(pool, world)
     assert_exact(result, world)
     assert (result.stats["n_retried"], result.stats["n_timed_out"], result.stats["n_failed"]) == (2, 1, 1)
@@ -339,3 +335,47 @@ def test_threads_do_not_wait_in_vain_for_a_place(world, tmp_path):
     with opened(world, tmp_path, workers=1, batch=2, timeout_s=0.3, retries=0) as pool:
         pool.deploy()
         assert_exact(search(pool, world), world)
+
+
+def test_kept_results_are_given_again_and_only_to_the_same_question(world, tmp_path):
+    queries, filters = world["queries"], world["filters"]
+    with opened(world, tmp_path, keep_results=1000) as pool:
+        pool.deploy()
+        assert_exact(search(pool, world), world)
+        again = search(pool, world)
+        assert_exact(again, world)
+        # masks and ids have no key: those queries are searched again
+        n_keyed = sum(one is None or isinstance(one, type(filters[1])) for one in filters)
+        assert again.stats["results_kept"] == n_keyed
+        assert 0 < again.stats["n_calls"] <= P
+        # another k, another filter, another vector, or other settings are other questions
+        for change in ({"k": K - 1}, {"filters": Attr("year") < 2010}, {"queries": queries + 1e-6}, {"threshold": 3.0}):
+            asked = {"queries": queries, "filters": None, "k": K, "threshold": float("inf"), **change}
+            fresh = pool.search_batch(asked.pop("queries")[1:2], asked.pop("filters"), asked.pop("k"), **asked)
+            assert fresh.stats["results_kept"] == 0
+    with opened(world, tmp_path) as pool:
+        assert search(pool, world).stats["n_calls"] == search(pool, world).stats["n_calls"] > 0
+
+
+def test_partial_results_are_not_kept(world, tmp_path):
+    broken = {"on": True}
+    plan = lambda message, start: "raise" if broken["on"] and message.fields["partition"] == 2 else None  # noqa: E731
+    with opened(world, tmp_path, keep_results=1000, retries=0, plan=plan) as pool:
+        pool.deploy()
+        first = search(pool, world, allow_partial=True)
+        assert first.is_partial
+        broken["on"] = False
+        assert_exact(search(pool, world), world)
+
+
+def test_kept_results_are_bounded():
+    from paperworks.papers.squash.serverless.results import KeptResults
+
+    kept = KeptResults(2)
+    keys = kept.keys("d", {}, np.arange(6, dtype="f4").reshape(3, 2), [None] * 3)
+    for key in keys:
+        kept.put(key, np.zeros(1, "f4"), np.zeros(1, int), 1)
+    assert [kept.get(key) is not None for key in keys] == [False, True, True]
+    assert kept.keys("other", {}, np.arange(2, dtype="f4")[None], [None])[0] != keys[0]
+    with pytest.raises(InputError, match="kept"):
+        KeptResults(-1)

@@ -26,6 +26,7 @@ from paperworks.papers.squash.serverless.drivers import Driver
 from paperworks.papers.squash.serverless.errors import IncompleteSearch, ObjectMissing
 from paperworks.papers.squash.serverless.node import Work, budget_s
 from paperworks.papers.squash.serverless.prices import Prices
+from paperworks.papers.squash.serverless.results import KeptResults
 from paperworks.papers.squash.serverless.store import open_store
 from paperworks.papers.squash.serverless.tree import Tree
 from paperworks.papers.squash.serverless.worker import Worker, load_engine, make_driver
@@ -92,16 +93,21 @@ class ServerlessSquash:
     batch: queries prepared at once, None for 50 (threads, processes) or all (Lithops, where every start of a job costs a second).
     vectors: "retain" keeps full vectors in containers like the rest; "ranges" leaves them in the store and reads the rows that are
     refined, for partitions too large for a container's disk. A matter of the deployment: it counts when deploy() is called.
+    keep_results: so many answers are kept, and given again to the same query with the same filter; off by default.
     memory_mb: of a function, None for what Lithops is configured with. storage_config: Lithops' configuration for an index in a bucket
     that threads or processes search.
     cache: {"root": ..., "max_bytes": ..., "verify": ...} of the files that containers keep.
 
-    >>> import tempfile; import numpy as np
-    >>> from paperworks.papers.squash import SquashIndex                                              # doctest: +SKIP
-    >>> SquashIndex(n_partitions=4).build(np.random.rand(1000, 16).astype("f4")).save("idx")          # doctest: +SKIP
-    >>> with ServerlessSquash("idx") as pool:                                                        # doctest: +SKIP
-    ...     pool.deploy()
-    ...     distances, ids = pool.search_batch(np.random.rand(3, 16), k=5)
+    >>> import tempfile
+    >>> from paperworks.papers.squash import SquashIndex
+    >>> rows = np.random.default_rng(0).normal(size=(300, 8)).astype("f4")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = SquashIndex(n_partitions=2).build(rows).save(f"{folder}/idx")
+    ...     with ServerlessSquash(f"{folder}/idx", cache={"root": f"{folder}/kept"}) as pool:
+    ...         _ = pool.deploy()
+    ...         distances, ids = pool.search_batch(rows[:3], k=1)
+    >>> ids.ravel().tolist()
+    [0, 1, 2]
     """
 
     def __init__(
@@ -118,6 +124,7 @@ class ServerlessSquash:
         batch: int | None = None,
         cache: Mapping[str, Any] | None = None,
         memory_mb: int | None = None,
+        keep_results: int = 0,
         storage_config: Mapping[str, Any] | None = None,
         vectors: str = "retain",
         engine: Any = None,
@@ -166,6 +173,7 @@ class ServerlessSquash:
         self._worker: Worker | None = None
         self._deployment: Deployment | None = None
         self._driver: Driver | None = None
+        self._results = KeptResults(keep_results)
         self._last: dict[str, float] = {}
 
     def __enter__(self) -> ServerlessSquash:
@@ -245,19 +253,52 @@ class ServerlessSquash:
         settings = replace(self._settings, k=k, threshold=float(threshold), search={})
         settings = replace(settings, search=shared.settings(k, search))
         prepared = shared.prepare(queries)
-        share = Share.of(prepared, per_query(filters, prepared.shape[0]))
-        for one in share.filters:  # a filter that cannot be used is refused before anything starts
+        each = per_query(filters, prepared.shape[0])
+        for one in Share.of(prepared, each).filters:  # a filter that cannot be used is refused before anything starts
             shared.check(one)
-        if self._driver is None:
-            self._driver = make_driver(self._spec, {**self._setup, "storage": self._storage})
-        job = Work(deployment, lambda: shared, self._driver, settings, self.tree, self.tree.root)
+        keys = self._results.keys(deployment.name, settings.to_json(), prepared, each)
         with self._busy:  # one batch at a time: a driver hands outcomes to whoever asks first
-            outcomes = job.run(share, prepared.shape[0])
+            kept = [self._results.get(key) for key in keys]
+            asked = np.flatnonzero([one is None for one in kept])
+            share = Share.of(prepared[asked], [each[query] for query in asked])
+            if self._driver is None:
+                self._driver = make_driver(self._spec, {**self._setup, "storage": self._storage})
+            job = Work(deployment, lambda: shared, self._driver, settings, self.tree, self.tree.root)
+            outcomes = self._with_kept(job.run(share, asked.size), asked, keys, kept, k)
         result = _result(outcomes, shared.finish(outcomes.distances, prepared), time.perf_counter() - begun)
-        self._last = {**result.stats, "n_queries": float(prepared.shape[0])}
+        self._last = {**result.stats, "n_queries": float(asked.size)}
         if result.is_partial and not allow_partial:
             raise _incomplete(result, "ask again, or pass allow_partial=True to get what there is")
         return result
+
+    def _with_kept(
+        self,
+        new: Outcomes,
+        asked: np.ndarray,
+        keys: list[bytes | None],
+        kept: list[tuple[np.ndarray, np.ndarray, int] | None],
+        k: int,
+    ) -> Outcomes:
+        """The outcomes of the queries that were asked, put among those whose answers were kept; whole new ones are kept."""
+        if not self._results.size:
+            return new
+        size = len(keys)
+        whole = Outcomes(
+            np.full((size, k), np.inf, np.float32),
+            np.full((size, k), -1, np.int64),
+            np.zeros(size, np.int64),
+            new.missing.copy(),
+            new.reasons,
+            {**new.stats, "results_kept": float(size - asked.size)},
+        )
+        whole.missing[:, 0] = asked[new.missing[:, 0]]
+        whole.distances[asked], whole.ids[asked], whole.wanted[asked] = new.distances, new.ids, new.wanted
+        for query, one in enumerate(kept):
+            if one is not None:
+                whole.distances[query], whole.ids[query], whole.wanted[query] = one
+        for query in np.setdiff1d(asked, whole.missing[:, 0]).tolist():
+            self._results.put(keys[query], whole.distances[query], whole.ids[query], int(whole.wanted[query]))
+        return whole
 
     def estimate(
         self,

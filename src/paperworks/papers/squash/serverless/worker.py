@@ -190,7 +190,7 @@ def load_engine(engine: Any, vectors: str = "retain") -> Engine:
 def make_driver(spec: Mapping[str, Any], setup: Mapping[str, Any]) -> Driver:
     """How calls are started: kind threads, processes or lithops, with workers, launch_s, executor, memory_mb, limit_s as it has them.
 
-    `plan` (`faults.py`) makes calls go wrong on purpose.
+    `plan` (`faults.py`) makes these calls go wrong on purpose.
     """
     kind = spec.get("kind")
     driver: Driver
@@ -200,6 +200,7 @@ def make_driver(spec: Mapping[str, Any], setup: Mapping[str, Any]) -> Driver:
     if kind == "threads":
         driver = ThreadDriver(work, setup, spec.get("workers", 4), spec.get("launch_s", 0.0))
     elif kind == "processes":
+        portable.pop("plan", None)  # faults are made by who starts calls, and a function cannot be sent to a process
         driver = ProcessDriver(work, portable, spec.get("workers", 2), spec.get("launch_s", 0.0))
     elif kind == "lithops":
         from paperworks.papers.squash.serverless.lithops_driver import LithopsDriver
