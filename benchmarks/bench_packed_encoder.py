@@ -48,7 +48,7 @@ def sets(n: int) -> dict[str, list[str]]:
     return {"arXiv abstracts": abstracts, "arXiv titles": titles, "abstracts, titles and sentences": mixed}
 
 
-def onnx_int8(model: Any, tokenizer: Any) -> Callable[[list[str], int], np.ndarray] | None:
+def onnx_int8(tokenizer: Any) -> Callable[[list[str], int], np.ndarray] | None:
     """Export, quantise the weights to int8, and encode in batches sorted by length; None where a part is missing."""
     try:
         import onnxruntime
@@ -64,14 +64,14 @@ def onnx_int8(model: Any, tokenizer: Any) -> Callable[[list[str], int], np.ndarr
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
+    model, _ = minilm.load()  # one of its own: exporting leaves traces on a model
     folder = Path(tempfile.mkdtemp())
     example = tokenizer(["one text", "and another one"], padding=True, return_tensors="pt")
-    before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
         axes = {0: "n", 1: "t"}
         torch.onnx.export(
-            Core(), (example["input_ids"], example["attention_mask"]), str(folder / "m.onnx"), dynamo=False, opset_version=17,
+            Core().eval(), (example["input_ids"], example["attention_mask"]), str(folder / "m.onnx"), dynamo=False, opset_version=17,
             input_names=["input_ids", "attention_mask"], output_names=["states"],
             dynamic_axes={"input_ids": axes, "attention_mask": axes, "states": axes},
         )  # fmt: skip
@@ -79,8 +79,6 @@ def onnx_int8(model: Any, tokenizer: Any) -> Callable[[list[str], int], np.ndarr
     except Exception as error:  # noqa: BLE001 - an exporter fails in many ways; the row then says so
         print(f"ONNX export failed: {type(error).__name__}: {str(error)[:200]}")
         return None
-    finally:
-        model.set_attn_implementation(before)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(folder / "m8.onnx"), options, providers=["CPUExecutionProvider"])
@@ -116,7 +114,7 @@ def main() -> None:
     model, tokenizer = minilm.load()
     packed = PackedEncoder(model, tokenizer, normalize=True)
     peer = SentenceTransformer(str(minilm.model_folder()), device="cpu")
-    int8 = onnx_int8(model, tokenizer)
+    int8 = onnx_int8(tokenizer)
 
     def padded(texts: list[str]) -> np.ndarray:
         """As a loop over a data loader does it: batches of 32 as they come."""

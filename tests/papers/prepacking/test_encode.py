@@ -305,6 +305,14 @@ def test_arguments_that_do_not_fit_are_refused(bert: PackedEncoder, tmp_path: Pa
         bert.encode(TEXTS, window=0)
 
 
+def test_a_model_put_into_training_mode_is_refused() -> None:
+    packed = PackedEncoder(toy.encoder("bert"), toy.tokenizer())
+    packed.encode(TEXTS[:2])
+    packed.model.train()
+    with pytest.raises(InputError, match="was put into training mode"):
+        packed.encode(TEXTS[:2])
+
+
 def test_ids_outside_the_vocabulary_are_named() -> None:
     small = toy.encoder("bert", vocab_size=40)
     with pytest.raises(InputError, match=r"text 1 holds token id .* is it the right tokenizer"):

@@ -238,6 +238,10 @@ class PackedEncoder:
 
     def encode_tokens(self, tokens: Tokens, *, first: int = 0) -> np.ndarray:
         """Vectors of token ids, in their order: float32 (n, h)."""
+        if self.facts.model.training:
+            raise InputError(
+                f"{type(self.facts.model).__name__} was put into training mode, where dropout makes vectors random; call model.eval()"
+            )
         lengths = np.array([len(ids) for ids in tokens.ids], dtype=np.int64)
         empty = np.flatnonzero(lengths == 0)
         if len(empty) and not self.allow_empty:
