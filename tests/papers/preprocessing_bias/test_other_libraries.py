@@ -31,7 +31,7 @@ def test_skrub_tables_are_audited() -> None:
     report = preprocessing_bias(make_pipeline(skrub.TableVectorizer(), Ridge()), X, y, **FEW)
     assert report.outside_ == ("tablevectorizer",)
     assert report.verdict_ != "leak"
-    assert report.proper_ > 0.5
+    assert report.proper_ > 0.2  # chance is below 0
     assert np.isfinite([report.gap_, report.bias_]).all()
 
 
