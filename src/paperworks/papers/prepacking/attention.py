@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -257,6 +258,8 @@ class _Switch:
     count: int = 0
 
 
+# What was found out about a model: its configurations, and the attentions that it has taken before. Walking its modules takes longer.
+_known: WeakKeyDictionary[PreTrainedModel, tuple[list[Any], set[str]]] = WeakKeyDictionary()
 _switched: dict[int, _Switch] = {}  # by the id of the configuration, which the entry keeps alive
 _lock = threading.RLock()
 
@@ -357,7 +360,9 @@ def using(model: nn.Module, name: str) -> Iterator[PreTrainedModel]:
 
 def _enter(inner: PreTrainedModel, name: str) -> list[Any]:
     with _lock:
-        configs = configurations(inner)
+        configs, taken = _known.get(inner, ([], set()))
+        if not configs or configs[0] is not inner.config:
+            configs, taken = _known[inner] = (configurations(inner), set())
         entries = [_switched.get(id(config)) for config in configs]
         others = {entry.name for entry in entries if entry is not None} - {name}
         if others:
@@ -365,7 +370,10 @@ def _enter(inner: PreTrainedModel, name: str) -> list[Any]:
                 f"{type(inner).__name__} runs with the attention {others.pop()} just now, not with {name}"
             )
         before = [getattr(config, "_attn_implementation", None) for config in configs]
-        if not all(entries):
+        if not all(entries) and name in taken:
+            for config in configs:
+                config._attn_implementation_internal = name
+        elif not all(entries):
             try:
                 inner.set_attn_implementation(name)
                 if inner.config._attn_implementation != name:
@@ -374,6 +382,8 @@ def _enter(inner: PreTrainedModel, name: str) -> list[Any]:
                 for config, own in zip(configs, before, strict=True):
                     config._attn_implementation_internal = own
                 raise PackingNotSupported(f"{type(inner).__name__} cannot use the attention {name}: {error}") from error
+            if all(config._attn_implementation == name for config in configs):
+                taken.add(name)
         for config, entry, own in zip(configs, entries, before, strict=True):
             _switched.setdefault(id(config), entry or _Switch(config, name, own)).count += 1
         return configs

@@ -38,7 +38,7 @@ def plan_rows(
     numbers = _lengths(lengths)
     size: Any = int(capacity) if capacity.isdigit() else capacity
     for algorithm in ("flat",) if size == "flat" else ALGORITHMS:
-        typer.echo(plan(numbers, size, algorithm, max_tokens).explain() + "\n")  # type: ignore[arg-type]
+        typer.echo(plan(numbers, size, algorithm, max_tokens).explain() + "\n")
 
 
 @app.command()

@@ -89,6 +89,8 @@ def inspect_model(model: nn.Module) -> ModelFacts:
     )
 
 
+# Where a model's first weights, embedding and head were when all of its weights were looked at: a model is moved as a whole.
+_placed: WeakKeyDictionary[PreTrainedModel, tuple[torch.device, ...]] = WeakKeyDictionary()
 # What does not change in the life of a model, and takes a walk over its modules to find out.
 _structures: WeakKeyDictionary[PreTrainedModel, tuple[frozenset[str], int, bool]] = WeakKeyDictionary()
 
@@ -142,6 +144,11 @@ def _usable(inner: PreTrainedModel) -> None:
         raise InputError(
             f"{type(inner).__name__} is in training mode, where dropout makes results random; call model.eval()"
         )
+    parts: Any = inner
+    ends = (parts.get_input_embeddings(), parts.get_output_embeddings())
+    probe = (next(inner.parameters()).device, *(end.weight.device for end in ends if hasattr(end, "weight")))
+    if _placed.get(inner) == probe:
+        return
     devices = {parameter.device for parameter in inner.parameters()}
     if any(device.type == "meta" for device in devices):
         raise InputError(f"{type(inner).__name__} has no weights (meta device); load them first")
@@ -150,6 +157,7 @@ def _usable(inner: PreTrainedModel) -> None:
         raise InputError(
             f"the weights of {type(inner).__name__} lie on {names}; move the model to one device, or load it with device_map='auto'"
         )
+    _placed[inner] = probe
 
 
 def _position_start(inner: PreTrainedModel) -> int:
