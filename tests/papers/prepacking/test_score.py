@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -166,8 +167,7 @@ def test_windows_score_each_token_once_and_fit(n_tokens: int, size: int, context
 
 def test_logits_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block at a time through the head, and the blocks give what the whole gives."""
-    from paperworks.papers.prepacking import score as module
-
+    module = sys.modules["paperworks.papers.prepacking.score"]  # the package's `score` is the function
     model = toy.decoder("llama")
     whole = perplexity(model, PROMPTS)
     monkeypatch.setattr(module, "_HEAD_ROWS", 4)

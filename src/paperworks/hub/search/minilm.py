@@ -20,7 +20,7 @@ from paperworks.errors import MissingExtra, StoreError
 from paperworks.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from paperworks.papers.prepacking.encode import PackedEncoder
+    from paperworks.papers.prepacking import PackedEncoder
 
 log = logging.getLogger(__name__)
 NAME = "minilm"
@@ -94,7 +94,7 @@ def shared_encoder() -> tuple[PackedEncoder, str]:
         if _encoder is None:
             try:
                 from paperworks.nn import minilm
-                from paperworks.papers.prepacking.encode import PackedEncoder
+                from paperworks.papers.prepacking import PackedEncoder
             except ImportError as error:
                 raise MissingExtra("the embedder 'minilm'", "minilm") from error
             model, tokenizer = minilm.load()
