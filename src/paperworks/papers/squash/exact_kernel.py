@@ -4,6 +4,9 @@ Lower bounds come from the codes of all rows that may pass; a row's full vector 
 bound is lowered by what rounding may add to it (`transform.rounding_slack`), so the answer is that of brute force.
 """
 
+# Compiled functions: numba decides the types of numbers, mypy only knows those of plain NumPy.
+# mypy: disable-error-code="arg-type,assignment,call-arg,return-value,no-any-return,unreachable,no-untyped-call,import-untyped"
+
 from __future__ import annotations
 
 import numpy as np

@@ -11,6 +11,9 @@ in bytes, and the sums go to 16-bit counters: no overflow up to d = 4096.
 The shuffle needs AVX2; elsewhere `scan_block` is a plain loop with the same results, bit for bit.
 """
 
+# Compiled functions: numba decides the types of numbers, mypy only knows those of plain NumPy.
+# mypy: disable-error-code="arg-type,assignment,call-arg,return-value,no-any-return,unreachable,no-untyped-call,import-untyped"
+
 from __future__ import annotations
 
 import os

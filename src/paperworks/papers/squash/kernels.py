@@ -3,6 +3,9 @@
 Letters: n rows, d dimensions, w = ceil(d/64) words of sign bits, g bytes of a code. Nothing here allocates by n.
 """
 
+# Compiled functions: numba decides the types of numbers, mypy only knows those of plain NumPy.
+# mypy: disable-error-code="arg-type,assignment,call-arg,return-value,no-any-return,unreachable,no-untyped-call,import-untyped"
+
 from __future__ import annotations
 
 from typing import Any

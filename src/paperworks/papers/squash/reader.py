@@ -192,7 +192,7 @@ def run(
     whole, real = _numbers(
         params, reader.first_pass, reader.axes, reader.largest, filtered, depth, len(alive) > 0, at_once
     )
-    search = search_exactly if params.exact else kernel.search_rows
+    search: Any = search_exactly if params.exact else kernel.search_rows
     search(
         queries, whole, real, *reader.core, alive, *reader.tail, *program, *table, given, distances, positions, counts
     )

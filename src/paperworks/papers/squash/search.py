@@ -86,8 +86,8 @@ def search_state(
 
     if len(pieces) == 1:
         rows, program, plan = pieces[0]
-        one = _run(state, queries, program, plan, params)
-        positions, distances, counts = one.positions, one.distances, one.counts
+        whole = _run(state, queries, program, plan, params)
+        positions, distances, counts = whole.positions, whole.distances, whole.counts
         plans = [plan] * n_queries
     else:
         positions = np.empty((n_queries, params.k), np.int64)
@@ -156,7 +156,7 @@ def table_arrays(state: State) -> tuple[np.ndarray, ...]:
             views.append(view)
         made = tuple(views)
         state.table.__dict__["_kernel_arrays"] = made
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def _split(rows: Any, size: int, n_threads: int) -> list[Any]:

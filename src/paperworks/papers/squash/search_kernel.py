@@ -11,6 +11,9 @@ Stages, as in the paper (filter-aware single pass, Hamming pruning, lower bounds
   lists. With "hamming" it is the plain count of differing bits, as in the paper.
 """
 
+# Compiled functions: numba decides the types of numbers, mypy only knows those of plain NumPy.
+# mypy: disable-error-code="arg-type,assignment,call-arg,return-value,no-any-return,unreachable,no-untyped-call,import-untyped"
+
 from __future__ import annotations
 
 import numpy as np

@@ -150,8 +150,10 @@ def _walk(what: Filter) -> list[Filter]:
 def _find(known: np.ndarray, order: np.ndarray, ids: np.ndarray, last: bool = False) -> np.ndarray:
     if len(known) == 0:
         return np.full(len(ids), -1, np.int64)
-    side = "right" if last else "left"
-    at = np.searchsorted(known, ids, side=side, sorter=order) - (1 if last else 0)
+    if last:
+        at = np.searchsorted(known, ids, side="right", sorter=order) - 1
+    else:
+        at = np.searchsorted(known, ids, side="left", sorter=order)
     at = np.clip(at, 0, len(known) - 1)
     positions = order[at]
     return np.where(known[positions] == ids, positions, -1)

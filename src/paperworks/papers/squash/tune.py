@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 # How far to look, each in rising order: by reach, or by a fixed number of lists (0: by reach)
 PROBES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-REACHES = (2.5, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 14.0)
+REACHES = (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0)
 STEPS = (  # keep in times of k, and R
     (2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (6.0, 0.0), (8.0, 0.0), (12.0, 0.0), (20.0, 0.0), (20.0, 2.0), (50.0, 2.0), (120.0, 2.0),
     (120.0, 4.0),
 )  # fmt: skip
 ROUNDS = 3
-CALIBRATION_K, CALIBRATION_RECALL, MASKED = 10, 0.98, 0.05
+CALIBRATION_K, CALIBRATION_RECALL, MASKED = 10, 0.985, 0.05
 
 log = logging.getLogger(__name__)
 
@@ -99,14 +99,9 @@ def calibrate(index: SquashIndex) -> dict[str, float]:
             log.info("%s", error)
             continue
         best = tuned.chosen
-        reach, n_probe = best.reach, best.n_probe
-        if n_probe:  # one step further, to be on the safe side
-            n_probe = next((more for more in PROBES if more > n_probe), n_probe)
-        else:
-            reach = next((more for more in REACHES if more > reach), reach)
         found |= {
-            f"{prefix}reach": reach,
-            f"{prefix}n_probe": n_probe,
+            f"{prefix}reach": best.reach,
+            f"{prefix}n_probe": best.n_probe,
             f"{prefix}keep": best.keep,
             f"{prefix}R": best.R,
         }
