@@ -84,9 +84,10 @@ def test_what_does_not_fit_is_refused(packed: PackedLM) -> None:
 
 
 def test_the_harness_runs_a_task_with_it_and_agrees_with_its_own_class(packed: PackedLM, tmp_path: Any) -> None:
-    """A task of multiple choice, one of perplexity and one of generation, through `simple_evaluate`, with both classes."""
-    harness = pytest.importorskip("lm_eval")
+    """A task of multiple choice, one of perplexity and one of generation, with both classes."""
+    pytest.importorskip("lm_eval")
     from lm_eval.api.task import ConfigurableTask
+    from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
     docs = [{"q": "one pass while", "a": [" time", " the cache", " a mask"], "y": i % 3} for i in range(6)]
@@ -102,17 +103,17 @@ def test_the_harness_runs_a_task_with_it_and_agrees_with_its_own_class(packed: P
             config={"task": name, "custom_dataset": load, "test_split": "test", "doc_to_text": "{{q}}", **config}
         )
 
-    tasks = [
+    tasks = (
         task("choice", output_type="multiple_choice", doc_to_choice="{{a}}", doc_to_target="{{y}}", target_delimiter=""),
         task("text", output_type="loglikelihood_rolling", doc_to_target="{{q}} {{a[0]}}", metric_list=[{"metric": "word_perplexity"}]),
         task(
             "free", output_type="generate_until", doc_to_target="{{a[0]}}", metric_list=[{"metric": "exact_match"}],
             generation_kwargs={"until": [" mask"], "max_gen_toks": 6, "do_sample": False},
         ),
-    ]  # fmt: skip
+    )  # fmt: skip
     samples = []
     for model in (packed, HFLM(packed.model, tokenizer=packed.tokenizer, batch_size=2, device="cpu", max_length=512)):
-        found = harness.simple_evaluate(model=model, tasks=tasks, bootstrap_iters=0, log_samples=True)
+        found = evaluate(model, {item.config.task: item for item in tasks}, bootstrap_iters=0, log_samples=True)
         samples.append({name: [row["resps"] for row in rows] for name, rows in found["samples"].items()})
     ours, theirs = samples
     assert ours["free"] == theirs["free"]
