@@ -170,10 +170,11 @@ def batches(
     results: Results,
     n: int,
     threads: Iterable[int],
+    targets: Iterable[float],
 ) -> None:
     """Batches of 100 at the chosen settings: a filter each, and one filter for all; with one and two threads."""
     for own, common in zip(works, shared, strict=True):
-        for target in TARGETS:
+        for target in targets:
             plans = [results.final.get((name, own.selectivity, target)) for name in workers]
             for mode, work in (("own", own), ("shared", common)):
                 if mode == "own" and own.selectivity >= 1:
@@ -218,7 +219,7 @@ def measure(data: DataSet, systems: list[type[System]], args: argparse.Namespace
         try:
             finals(workers, data, works, results, n, tell)
             common = [sets.workload(data, s, n, cache, seed=2, share=BATCH) for s in args.selectivities]
-            batches(workers, data, works, common, results, n, threads)
+            batches(workers, data, works, common, results, n, threads, TARGETS[:1] if args.quick else TARGETS)
         finally:
             for worker in workers.values():
                 worker.close()
@@ -241,7 +242,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="the page to write, such as docs/benchmarks/squash.md")
     args = parser.parse_args()
     args.data = Path(args.data) if args.data else REPOSITORY.parent / "shared" / "data"
-    args.queries = args.queries or 200
+    args.queries = args.queries or (100 if args.quick else 200)
     args.cache.mkdir(parents=True, exist_ok=True)
     wanted = args.systems.split(",") if args.systems else QUICK if args.quick else [one.name for one in ALL]
     systems = [one for one in ALL if one.name in wanted and installed(one)]
