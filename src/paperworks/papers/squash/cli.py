@@ -143,7 +143,7 @@ def search(
 @app.command()
 def info(index: Index, as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False) -> None:
     """Say what an index holds: rows, bytes, attributes."""
-    from paperworks.papers.squash.attributes import iso
+    from paperworks.papers.squash.attribute_values import iso
     from paperworks.progress import size
 
     facts = _open(index).statistics()
@@ -293,7 +293,7 @@ def _as_ids(name: str, values: Any) -> np.ndarray:
 
 
 def _line(index: SquashIndex, query: int, distances: np.ndarray, ids: np.ndarray, show: bool) -> str:
-    from paperworks.papers.squash.attributes import iso
+    from paperworks.papers.squash.attribute_values import iso
 
     there = ids >= 0
     answer: dict[str, Any] = {"query": query, "ids": ids[there].tolist(), "distances": distances[there].tolist()}

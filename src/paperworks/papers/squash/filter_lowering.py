@@ -17,19 +17,8 @@ import numpy as np
 from paperworks.papers.squash import filter_kernels as kernels
 from paperworks.papers.squash.attribute_cells import Stored
 from paperworks.papers.squash.attribute_keys import EMPTY, HIGHEST, LOWEST, date_interval, number_interval
-from paperworks.papers.squash.filter_nodes import (
-    ALL_KEYS,
-    Constant,
-    Group,
-    Intervals,
-    LabelLeaf,
-    Node,
-    RowsLeaf,
-    ScalarLeaf,
-    complement,
-    intersection,
-    union,
-)
+from paperworks.papers.squash.filter_intervals import ALL_KEYS, Intervals, complement, intersection, union
+from paperworks.papers.squash.filter_nodes import Constant, Group, LabelLeaf, Node, RowsLeaf, ScalarLeaf
 from paperworks.papers.squash.filters import (
     And,
     Between,

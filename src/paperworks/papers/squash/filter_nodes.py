@@ -18,7 +18,7 @@ import numpy as np
 
 from paperworks.papers.squash import filter_kernels as kernels
 from paperworks.papers.squash.attribute_cells import MISSING, Stored
-from paperworks.papers.squash.attribute_keys import HIGHEST, LOWEST
+from paperworks.papers.squash.filter_intervals import Intervals
 
 if TYPE_CHECKING:
     from paperworks.papers.squash.attributes import AttributeTable
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 MANY = 16  # beyond a sixteenth of the rows, the size of a driver is not looked up but bounded
 MAX_RANGES = 10  # more runs of cells than this go through a table of 256 entries, which costs as much as some 14 ranges
-Intervals = list[tuple[int, int]]
-ALL_KEYS: Intervals = [(LOWEST, HIGHEST)]
 
 
 class Node(Protocol):
@@ -382,43 +380,3 @@ def _depth(node: Node) -> int:
 def _sorted_union(parts: list[np.ndarray], disjoint: bool) -> np.ndarray:
     positions = np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
     return np.sort(positions) if disjoint else np.unique(positions)
-
-
-def union(intervals: Intervals) -> Intervals:
-    """Sorted and disjoint; neighbours are joined.
-
-    >>> union([(5, 6), (1, 3), (4, 4)])
-    [(1, 6)]
-    """
-    found: Intervals = []
-    for low, high in sorted(pair for pair in intervals if pair[0] <= pair[1]):
-        if found and low <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], high))
-        else:
-            found.append((low, high))
-    return found
-
-
-def complement(intervals: Intervals) -> Intervals:
-    """The keys outside of sorted, disjoint intervals."""
-    found, begin = [], LOWEST
-    for low, high in intervals:
-        if begin < low:
-            found.append((begin, low - 1))
-        begin = high + 1
-    return [*found, (begin, HIGHEST)] if begin <= HIGHEST else found
-
-
-def intersection(one: Intervals, other: Intervals) -> Intervals:
-    """The keys in both; each sorted and disjoint."""
-    found = []
-    i = j = 0
-    while i < len(one) and j < len(other):
-        low, high = max(one[i][0], other[j][0]), min(one[i][1], other[j][1])
-        if low <= high:
-            found.append((low, high))
-        if one[i][1] < other[j][1]:
-            i += 1
-        else:
-            j += 1
-    return found
