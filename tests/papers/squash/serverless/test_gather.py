@@ -84,6 +84,24 @@ def test_a_lost_call_is_started_again_after_its_time():
     assert (gather.tally.n_timed_out, gather.tally.n_retried) == (1, 1)
 
 
+def test_a_driver_is_told_which_calls_are_given_up():
+    """So that it can end what hangs: without it a process would keep its place for ever."""
+    told = []
+
+    class Told(FaultyDriver):
+        def give_up(self, numbers):
+            told.extend(numbers)
+            super().give_up(numbers)
+
+    driver = Told(threads(), only("lost", "r1", starts=2))
+    gather = Gather(driver, retries=1)
+    gather.ask(requests(3), timeout_s=0.2)
+    gather.finish(30)
+    driver.close()
+    assert sorted(gather.answers) == [0, 2]
+    assert len(set(told)) == 2
+
+
 def test_a_second_answer_is_dropped():
     gather = run(threads(), only("twice", "r0"))
     assert gather.answers == {0: 0, 1: 2, 2: 4, 3: 6}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -138,8 +139,13 @@ def test_a_compression_bomb_is_not_unpacked():
     packed = zlib.compress(bytes(50_000_000), 9)
     for promised in (8, 50_000_000):
         header = b'{"kind":"m","fields":{},"arrays":[["a","|u1",[%d],%d,true]]}' % (promised, len(packed))
+        forged = _forge(header, packed)
+        tracemalloc.start()
         with pytest.raises(PayloadError):
-            decode(_forge(header, packed), max_bytes=1_000_000)
+            decode(forged, max_bytes=1_000_000)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2_000_000
 
 
 def test_another_version_says_so():

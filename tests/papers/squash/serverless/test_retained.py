@@ -186,3 +186,15 @@ def test_names_that_lead_out_of_the_folder_are_refused(folder_store, tmp_path, n
     files = _fill(folder_store, tmp_path, codes=b"x")
     with pytest.raises(InputError, match="not a name"):
         RetainedFiles(tmp_path / "kept").folder({name: files["codes"]}, folder_store)
+
+
+def test_making_room_spares_the_files_of_the_piece_itself(folder_store, tmp_path):
+    kept = RetainedFiles(tmp_path / "kept", max_bytes=100)
+    files = _fill(folder_store, tmp_path, old=b"o" * 40, other=b"x" * 40, new=b"n" * 30)
+    kept.folder({"old": files["old"]}, folder_store)
+    time.sleep(0.01)
+    kept.folder({"other": files["other"]}, folder_store)
+    # `old` is the least recently used, and needed: `other` has to go instead
+    view = kept.folder({"new": files["new"], "old": files["old"]}, folder_store)
+    assert kept.misses == 3
+    assert len((view / "old").read_bytes()) == 40
