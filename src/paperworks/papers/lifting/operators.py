@@ -182,6 +182,8 @@ def as_operator(A: object) -> Operator:
     if isinstance(A, Operator):
         return A
     array = np.asarray(A)
+    if np.iscomplexobj(array):
+        raise InputError("Complex data not supported: measurements must be real")
     if array.dtype == object or array.ndim not in (2, 3):
         raise InputError(
             f"measurements must be matrices (m, n, n), vectors (m, n), entries (i, j, weight), a sparse mask or a linear operator; "

@@ -49,6 +49,7 @@ class BurerMonteiro(BaseEstimator):
     def fit(self, A: object, b: object = None, progress: Progress = silent) -> Self:
         """Search from every start. Raises InputError when A and b do not fit."""
         problem = _problem(A, b, self.rank)
+        self.n_features_in_ = problem.n
         rng = np.random.default_rng(self.random_state)
         best: tuple[float, np.ndarray] | None = None
         for start in range(self.n_init):
@@ -101,6 +102,7 @@ class EscapingMatrixSensing(BurerMonteiro):
     def fit(self, A: object, b: object = None, progress: Progress = silent, *, start: np.ndarray | None = None) -> Self:
         """Search, from `start` (n, rank) when a stuck solution is at hand. Raises InputError when A and b do not fit."""
         problem = _problem(A, b, self.rank)
+        self.n_features_in_ = problem.n
         rng = np.random.default_rng(self.random_state)
         self.loss_ = np.inf
         if self.n_init < 1:
@@ -204,6 +206,7 @@ class LiftedMatrixSensing(BaseEstimator):
     def fit(self, A: object, b: object = None, progress: Progress = silent) -> Self:
         """Descend, escape, drop. Raises InputError for an order, size or choice that cannot be used."""
         base = _problem(A, b, self.rank)
+        self.n_features_in_ = base.n
         operator: Operator = base.operator if self.rank == 1 else VecOperator(base.operator, self.rank)
         rng = np.random.default_rng(self.random_state)
         problem: TensorProblem | CPProblem
