@@ -366,3 +366,31 @@ def test_variants_answer_and_their_exact_mode_is_exact(world, change):
     index = SquashIndex(**change).build(vectors)
     np.testing.assert_allclose(index.search(queries, 10, exact=True)[0], wanted_d, rtol=1e-4, atol=1e-4)
     assert recall(index.search(queries, 10, n_probe=10**6, keep=300)[1], wanted) > 0.9
+
+
+def test_a_full_disk_during_a_build_is_an_error_and_the_old_index_stays(world, tmp_path, monkeypatch):
+    from paperworks.papers.squash import builder
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    index = SquashIndex().build(world[0][:300], folder=tmp_path / "idx")
+    before = index.search(world[2])
+    monkeypatch.setattr(builder.os, "posix_fallocate", full)
+    with pytest.raises(StoreError, match="do not fit"):
+        index.build(world[0], folder=tmp_path / "idx")
+    with pytest.raises(StoreError, match="do not fit"):
+        index.compact()
+    for opened in (index, SquashIndex.load(tmp_path / "idx")):
+        assert (opened.search(world[2])[1] == before[1]).all()
+
+
+def test_arrays_that_cannot_be_written_are_searched_by_the_same_kernel(index, world):
+    from paperworks.papers.squash.search_kernel import search_rows
+
+    n_compiled = len(search_rows.signatures)
+    queries = world[2].copy()
+    queries.flags.writeable = False
+    index.search(queries, 3)
+    index.search(queries, 3, Attr("year") > 2000)
+    assert len(search_rows.signatures) == n_compiled

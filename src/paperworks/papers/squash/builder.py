@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from paperworks.errors import StoreError
 from paperworks.papers.squash import fastscan
 from paperworks.papers.squash.allocation import greedy_bits, uniform_bits
 from paperworks.papers.squash.byte_layout import pack_bytes, share_bytes
@@ -112,11 +114,7 @@ def build_reader(
     turned_centres = _turn(centres - mean, flips, turn)
 
     progress(2, 4, "codes")
-    vectors = (
-        np.empty((n, d), np.float32)
-        if folder is None
-        else np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (n, d))
-    )
+    vectors = np.empty((n, d), np.float32) if folder is None else _mapped(folder / "vectors.npy", n, d)
     signs = np.zeros((n, n_words(d)), np.uint64)
     add, factor = np.zeros(n, np.float32), np.zeros(n, np.float32)
     codes = np.zeros((n, max(len(part.starts) for part in parts) - 1), np.uint8)
@@ -192,6 +190,22 @@ def _empty(metric: Metric, settings: BuildSettings) -> PartitionReader:
     for name in ("starts", "first_block"):
         values[name] = np.zeros(2, np.int64)
     return freeze(PartitionReader(**values))
+
+
+def _mapped(path: Path, n: int, d: int) -> np.ndarray:
+    """A new array file whose room on the disk is taken at once: a full disk is an error here, not a crash at a later page."""
+    try:
+        array = np.lib.format.open_memmap(path, "w+", np.float32, (n, d))
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise StoreError(
+            f"{n * d * 4:,} bytes of vectors do not fit into {path.parent} ({error.strerror or error}); free space, or set "
+            "TMPDIR to a disk with more room"
+        ) from error
+    return array
 
 
 def freeze(reader: PartitionReader) -> PartitionReader:

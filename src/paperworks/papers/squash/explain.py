@@ -78,7 +78,13 @@ def explain(index: SquashIndex, query: Any, k: int, what: FilterLike, settings: 
         )
     stages = [
         Stage("lists", reader.n, seen, reader.centres.nbytes, list_note),
-        Stage("filter", seen, passed, (reader.n if plan.at_once else seen) * len(state.table.cells), plan.reason),
+        Stage(
+            "filter",
+            reader.n if plan.at_once else seen,
+            passed,
+            (reader.n if plan.at_once else seen) * len(state.table.cells),
+            plan.reason,
+        ),
         Stage(
             "sign bits", passed, kept, passed * (8 * words + 8), f"the {kept} smallest {_estimate(reader.first_pass)}"
         ),
@@ -152,15 +158,8 @@ def statistics(state: State) -> dict[str, Any]:
         "resident_bytes": resident,
         "raw_bytes": raw,
         "raw_over_resident": raw / resident if resident else 0.0,
-        "vectors_on_disk": isinstance(_base(reader.vectors), np.memmap),
+        "vectors_on_disk": reader.on_disk,
         "attributes": state.table.summary(),
         "drift": drift,
         "compact_advised": state.added is not None and (len(state.added.ids) > max(1000, reader.n // 20) or drift > 0.1),
     }  # fmt: skip
-
-
-def _base(array: np.ndarray) -> Any:
-    """The object that owns the memory of a view."""
-    while isinstance(array.base, np.ndarray) and not isinstance(array, np.memmap):
-        array = array.base
-    return array

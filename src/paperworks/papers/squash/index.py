@@ -20,7 +20,7 @@ from paperworks.papers.squash.attributes import AttributeTable
 from paperworks.papers.squash.builder import BuildSettings, build_reader, default_lists
 from paperworks.papers.squash.filters import FilterLike, as_filter, per_query
 from paperworks.papers.squash.metric import METRICS, Metric
-from paperworks.papers.squash.reader import NO_TOMBSTONES, SearchParams, read_arrays
+from paperworks.papers.squash.reader import NO_TOMBSTONES, SearchParams, plain, read_arrays
 from paperworks.papers.squash.saving import load_state, save_state
 from paperworks.papers.squash.search import Answer, search_state
 from paperworks.papers.squash.source import read_ids, read_vectors
@@ -141,6 +141,7 @@ class SquashIndex:
         with self._lock:
             self._state = state
         self.set_defaults(calibrate(self))
+        self.warm()
         if folder is not None:
             self.save(folder)
             self._state = load_state(folder, mmap=True).state
@@ -186,7 +187,15 @@ class SquashIndex:
         index = cls(metric=found.state.metric.name, n_jobs=n_jobs, **found.settings)
         index.set_defaults(found.defaults)
         index._state = found.state
+        index.warm()
         return index
+
+    def warm(self) -> None:
+        """Have the kernels ready, so that no query waits: about a minute once after an install, then a moment."""
+        if self.state.reader.n:
+            origin = np.ones((1, self.state.metric.d), np.float32)
+            self.search(origin, 1, n_probe=1)
+            self.search(origin, 1, exact=True, filter=np.zeros(self.state.n_given, np.bool_))
 
     # -- search -----------------------------------------------------------------------------------------------------
 
@@ -220,7 +229,7 @@ class SquashIndex:
         Raises InputError, FilterError, UnknownAttribute, FilterTypeError.
         """
         state = self.state
-        prepared = state.metric.queries(queries)
+        prepared = plain(state.metric.queries(queries))
         filtered = filter is not None
         key = (k, T, H, R, n_probe, reach, keep, exact, filtered)
         params = self._known_params.get(key)
@@ -334,7 +343,7 @@ class SquashIndex:
         with self._lock:
             state = self.state
             living = updates.Living(state)
-            on_disk = isinstance(state.reader.vectors, np.memmap) or state.holder is not None
+            on_disk = state.reader.on_disk or state.holder is not None
             largest = living.largest if state.metric.name == "ip" else 0.0
             metric = replace(state.metric, widening=largest)
             self._state = self._built(living, living.ids, living.table, metric, progress or silent, on_disk=on_disk)

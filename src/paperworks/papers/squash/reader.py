@@ -31,6 +31,8 @@ EMPTY_TABLE = (
     np.zeros((0, 1), np.int64),
     np.zeros(0, np.int32),
 )
+for _array in EMPTY_TABLE:  # read-only as those of a real table, or the kernels would be compiled twice
+    _array.flags.writeable = False
 ONE_MASK = np.array([[filter_kernels.MASK, filter_kernels.PUSH, 0, 0, 0, 2, 0, 0, 0, 0, 0]], np.int64)
 NO_ROWS = np.zeros(0, np.int64)
 NOT_RESIDENT = ("vectors", "ids")
@@ -109,6 +111,16 @@ class PartitionReader:
     def resident_bytes(self) -> int:
         """Bytes that searches keep in memory: all but full vectors and ids."""
         return sum(array.nbytes for name, array in self.arrays().items() if name not in NOT_RESIDENT)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether full vectors are mapped from a file."""
+        array: Any = self.vectors
+        while isinstance(array, np.ndarray):
+            if isinstance(array, np.memmap):
+                return True
+            array = array.base
+        return False
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name."""
@@ -199,6 +211,12 @@ def run(
     return PartitionAnswer(positions, distances, counts)
 
 
+def plain(queries: np.ndarray) -> np.ndarray:
+    """Queries as the one kind of array that the kernels are compiled for: float32, contiguous, writable, no subclass."""
+    array = np.ascontiguousarray(queries, np.float32)
+    return array if type(array) is np.ndarray and array.flags.writeable else np.array(array)
+
+
 def search_partition(
     reader: PartitionReader, queries: np.ndarray, bitmaps: Sequence[np.ndarray | None] | None, params: SearchParams
 ) -> PartitionAnswer:
@@ -208,7 +226,7 @@ def search_partition(
     filter, or for each query None or bool (n,) over the rows of the partition in storage order. Queries that share one array
     are answered in one call. Raises InputError for shapes that do not fit.
     """
-    queries = np.ascontiguousarray(queries, np.float32)
+    queries = plain(queries)
     if queries.ndim != 2 or queries.shape[1] != reader.d:
         raise InputError(f"queries must have the shape (queries, {reader.d}), got {queries.shape}")
     if bitmaps is None:
@@ -229,7 +247,7 @@ def search_partition(
         else:
             if bitmap.shape != (reader.n,):
                 raise InputError(f"a bitmap must have {reader.n} entries, got the shape {bitmap.shape}")
-            mask = np.ascontiguousarray(bitmap, np.bool_).view(np.uint8)[None]
+            mask = np.array(bitmap, np.bool_).view(np.uint8)[None]
             program = (ONE_MASK, EMPTY_FILTER[1], EMPTY_FILTER[2], mask)
             part = run(reader, queries[rows], params, program=program, filtered=kernel.PROGRAM, at_once=True)
         positions[rows], distances[rows], counts[rows] = part.positions, part.distances, part.counts
