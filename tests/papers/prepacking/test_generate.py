@@ -121,6 +121,15 @@ def test_sampling_repeats_and_does_not_depend_on_the_company():
     assert by_generator[0] == by_generator[1]
 
 
+def test_equal_prompts_are_continued_differently():
+    """Each place has random numbers of its own: with 8 tokens of 97 a chance agreement does not happen."""
+    (prompt,) = prompts(6)
+    ours = generate(
+        decoder(), [prompt] * 3, max_new_tokens=8, do_sample=True, temperature=3.0, top_k=0, seed=0, eos_token_id=None
+    )
+    assert len({tuple(ids.tolist()) for ids in ours}) == 3
+
+
 def test_sampled_tokens_follow_the_model():
     """With top_k=2 only the two likeliest tokens appear, about as often as the model says (5 standard deviations of 600 draws)."""
     model, (prompt,) = decoder(), prompts(6)
