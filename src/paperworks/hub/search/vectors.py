@@ -219,12 +219,14 @@ class VectorIndex:
     ) -> list[tuple[int, float]]:
         """What the compressed index names, and all rows that came after it, scored on their vectors."""
         n = compressed.n_covered
-        limited = most_id is not None and len(self._sorted) > 0 and self._sorted[-1] > most_id
-        if wanted is None and (len(self._dead) or limited):
+        early = None
+        if most_id is not None and self._sorted[-1] > most_id:
+            early = self.ids <= most_id
+        if wanted is None and (len(self._dead) or early is not None):
             wanted = np.ones(len(self.ids), dtype=bool)
             wanted[self._dead] = False
-        if wanted is not None and limited:
-            wanted &= self.ids <= most_id
+        if wanted is not None and early is not None:
+            wanted &= early
         later = np.arange(n, len(self.ids)) if wanted is None else n + np.flatnonzero(wanted[n:])
         near = compressed.candidates(query, k, None if wanted is None else wanted[:n])
         return self._gathered(query, k, np.concatenate([near, later]), None)

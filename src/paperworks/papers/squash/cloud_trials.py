@@ -147,7 +147,7 @@ def _deployed(run: Run, data: _Set, **tree: int) -> Iterator[tuple[ServerlessSqu
     attributes = _attributes(run, len(data.vectors))
     executor: Any = "threads" if run.scale == "smoke" else str(run.data.path("squash/lithops.yaml"))
     if run.scale != "smoke" and tree:
-        import yaml  # allocators start functions themselves, and need the configuration as a dict
+        import yaml  # type: ignore[import-untyped]  # allocators start functions themselves, and need the configuration as a dict
 
         executor = yaml.safe_load(Path(executor).read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:

@@ -147,9 +147,9 @@ def _labels_leaf(column: Sequence[set[str] | None], attribute: Attr, rng: np.ran
     wanted = [str(rng.choice(sorted(known[rng.integers(len(known))]))) for _ in range(2)]
     present = np.array([labels is not None for labels in column])
     if rng.random() < 0.5:
-        holds = np.array([bool(labels) and not labels.isdisjoint(wanted) for labels in column])
+        holds = np.array([not (labels or set()).isdisjoint(wanted) for labels in column])
         return _told(attribute.contains_any(wanted), holds, present)
-    holds = np.array([bool(labels) and labels.issuperset(wanted) for labels in column])
+    holds = np.array([(labels or set()).issuperset(wanted) for labels in column])
     return _told(attribute.contains_all(wanted), holds, present)
 
 
