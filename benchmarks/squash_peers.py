@@ -8,6 +8,7 @@ the strongest form of the peer. Compiled exact search over the rows that pass, w
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Sequence
 from datetime import date
@@ -34,6 +35,15 @@ class System:
 
     def build(self, data: DataSet, folder: Path, threads: int) -> None:
         raise NotImplementedError
+
+    def warm(self) -> None:
+        """Load what is there without an index, so that it does not count as the index's memory."""
+        if self.library:
+            importlib.import_module(self.library)
+
+    def reopen(self, folder: Path) -> bool:
+        """Open what `build` left in `folder`, in a process that has not built it; False where that cannot be done."""
+        return False
 
     def search(self, query: np.ndarray, predicate: Predicate | None, k: int, knob: Knob) -> np.ndarray:
         """Ids int64 of at most k rows, the nearest first."""
@@ -593,8 +603,22 @@ class Squash(System):
         index = SquashIndex(metric="l2", random_state=0, n_jobs=threads)
         index.build(data.X, attributes=attributes, folder=self.folder)
         del index, attributes
+        self.reopen(folder)
+
+    def warm(self) -> None:
+        from paperworks.papers.squash import Attr, SquashIndex
+
+        rng = np.random.default_rng(0)
+        small = SquashIndex().build(rng.standard_normal((500, 32)), attributes={"a": rng.random(500)})
+        small.search(rng.standard_normal((1, 32)), 10, Attr("a") < 0.5)
+
+    def reopen(self, folder: Path) -> bool:
+        from paperworks.papers.squash import SquashIndex
+
+        self.folder = folder / "squash"
         self.index = SquashIndex.load(self.folder, mmap=True)
         self.n_threads = 1
+        return True
 
     def search(self, query: np.ndarray, predicate: Predicate | None, k: int, knob: Knob) -> np.ndarray:
         ids = self.index.search(query[None], k, _expression(predicate), **knob)[1][0]

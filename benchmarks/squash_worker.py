@@ -76,6 +76,9 @@ class Worker:
     ) -> Timed:
         return self._ask("run", queries, list(filters), knob, batch, shared, threads)
 
+    def reopen(self, folder: Path) -> bool:
+        return self._ask("reopen", folder)
+
     def memory(self) -> Memory:
         return self._ask("memory")
 
@@ -105,6 +108,11 @@ def serve(kind: type[System], pipe: Connection) -> None:
             if verb == "build":
                 answer: Any
                 answer, before = _build(system, *values)
+            elif verb == "reopen":
+                system.warm()
+                gc.collect()
+                before = _private()
+                answer = system.reopen(*values)
             elif verb == "run":
                 answer = _run(system, *values)
             else:
@@ -126,6 +134,7 @@ def _build(system: System, data_folder: Path, folder: Path, threads: int) -> tup
         raise RuntimeError(f"{data_folder} is not complete")
 
     data = cached(data_folder.parent, data_folder.name, never)
+    system.warm()
     gc.collect()
     before = _private()
     cpu, wall = time.process_time(), time.perf_counter()
