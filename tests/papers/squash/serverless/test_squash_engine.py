@@ -234,7 +234,7 @@ def test_lithops_functions_start_functions(small, tmp_path, s3_config, s3_bucket
     _, bucket = s3_bucket
     cache = {"root": str(tmp_path / "kept")}
     with ServerlessSquash(
-        small["folder"], s3_config, store=f"s3://{bucket}/idx", cache=cache, fanout=2, depth=1, timeout_s=120
+        small["folder"], s3_config, store=f"s3://{bucket}/idx", cache=cache, fanout=2, depth=1, timeout_s=300
     ) as pool:
         pool.deploy()
         result = pool.search_batch(small["queries"], small["filters"], K, exact=True)
