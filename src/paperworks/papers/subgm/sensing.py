@@ -17,9 +17,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from paperworks.errors import InputError
 from paperworks.papers.subgm.operators import Operator, QuadraticOperator, as_operator
+from paperworks.papers.subgm.settings import handed_on
 from paperworks.papers.subgm.solver import SubGMResult, subgm
 from paperworks.papers.subgm.steps import Step
-from paperworks.progress import LogProgress, silent
 
 
 class MatrixSensing(RegressorMixin, BaseEstimator):
@@ -117,20 +117,8 @@ class MatrixSensing(RegressorMixin, BaseEstimator):
             rank=self.max_rank if self.rank is None else max(self.rank, self.max_rank or self.rank),
             n_components=self.rank,
             holdout=self.holdout if operator.m >= 20 else 0.0,
-            step=self.step,
-            alpha=self.alpha,
-            eta0=self.eta0,
-            rho=self.rho,
-            init=self.init,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            max_rounds=self.max_rounds,
-            huber=self.huber,
             early_stopping=self.early_stopping,
-            random_state=self.random_state,
-            callback=self.callback,
-            progress=LogProgress("MatrixSensing") if self.verbose else silent,
-            checkpoint=self.checkpoint,
+            **handed_on(self),
         )
         self._take(result)
         return self

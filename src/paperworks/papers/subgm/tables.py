@@ -20,9 +20,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from paperworks.errors import InputError
 from paperworks.papers.subgm.operators import EntryOperator
+from paperworks.papers.subgm.settings import handed_on
 from paperworks.papers.subgm.solver import SubGMResult, subgm
 from paperworks.papers.subgm.steps import Step
-from paperworks.progress import LogProgress, silent
 
 _FLOATS = (np.float64, np.float32)
 
@@ -98,19 +98,7 @@ class _RobustTable(TransformerMixin, BaseEstimator):
                 psd=False,
                 rank=search,
                 n_components=None if self.n_components is None else min(self.n_components, search),
-                step=self.step,
-                alpha=self.alpha,
-                eta0=self.eta0,
-                rho=self.rho,
-                init=self.init,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                max_rounds=self.max_rounds,
-                huber=self.huber,
-                random_state=self.random_state,
-                callback=self.callback,
-                progress=LogProgress(type(self).__name__) if self.verbose else silent,
-                checkpoint=self.checkpoint,
+                **handed_on(self),
             )
         if result.rank == 0:
             warnings.warn("all cells are zero: rank 0", stacklevel=4)
