@@ -10,6 +10,7 @@ import numpy as np
 from paperworks.errors import InputError
 from paperworks.papers.squash import search_kernel as kernel
 from paperworks.papers.squash.filters import FilterLike, as_filter
+from paperworks.papers.squash.planner import is_broad
 from paperworks.papers.squash.search import search_state
 from paperworks.papers.squash.state import State
 from paperworks.progress import size
@@ -57,7 +58,8 @@ def explain(index: SquashIndex, query: Any, k: int, what: FilterLike, settings: 
     if len(prepared) != 1:
         raise InputError(f"one query is explained at a time, got {len(prepared)}")
     wanted = as_filter(what)
-    params = index.params(k, **settings, filtered=wanted is not None)
+    narrow = wanted is not None and not is_broad(state.program(wanted), state.reader.n)
+    params = index.params(k, **settings, filtered=narrow)
     search_state(
         state, prepared, [wanted], params
     )  # once before, so that the time is not that of loading kernels and pages

@@ -101,7 +101,7 @@ class SquashIndex:
         self.max_bits = max_bits
         self.random_state = random_state
         self.n_jobs = n_jobs
-        self._known_params: dict[tuple[Any, ...], SearchParams] = {}
+        self._known_params: dict[tuple[Any, ...], tuple[SearchParams, SearchParams]] = {}
         self.set_defaults(DEFAULTS)
         self._state: State | None = None
         self._lock = threading.Lock()
@@ -232,19 +232,27 @@ class SquashIndex:
         prepared = plain(state.metric.queries(queries))
         filtered = filter is not None
         key = (k, T, H, R, n_probe, reach, keep, exact, filtered)
-        params = self._known_params.get(key)
-        if params is None:
-            params = self.params(
-                k, T=T, H=H, R=R, n_probe=n_probe, reach=reach, keep=keep, exact=exact, filtered=filtered
-            )
+        both = self._known_params.get(key)
+        if both is None:
+            told: dict[str, Any] = {
+                "T": T,
+                "H": H,
+                "R": R,
+                "n_probe": n_probe,
+                "reach": reach,
+                "keep": keep,
+                "exact": exact,
+            }
+            broad = self.params(k, **told)
+            both = (self.params(k, **told, filtered=True) if filtered else broad, broad)
             if len(self._known_params) < 1000:
-                self._known_params[key] = params
+                self._known_params[key] = both
         filters = (
             [as_filter(filter)]
             if len(prepared) == 1 and not isinstance(filter, list | tuple)
             else per_query(filter, len(prepared))
         )
-        answer = search_state(state, prepared, filters, params, n_threads or self.threads)
+        answer = search_state(state, prepared, filters, both[0], n_threads or self.threads, broad=both[1])
         if return_stats:
             return answer.distances, answer.ids, answer.stats(4 * state.metric.inner_d)
         return answer.distances, answer.ids
@@ -264,7 +272,7 @@ class SquashIndex:
     ) -> SearchParams:
         """The settings of a search with the defaults of this index filled in; what `search_partition` takes.
 
-        filtered: take the defaults of searches under a filter, which need to reach less far.
+        filtered: take the defaults of searches under a filter that few rows pass (a tenth at most), which reach less far.
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise InputError(f"k must be a whole number from 1 on, got {k!r}")

@@ -12,6 +12,7 @@ from paperworks.papers.squash.filter_program import FilterProgram
 ALL_AT_ONCE_ROWS = 1 << 18  # up to so many rows one sweep over the cells costs less than a call a list
 SHARED_QUERIES = 4  # so many queries with one filter pay for a sweep over any number of rows
 FEW = 64  # below n / FEW rows that pass, all of them are scored one by one after a sweep: lists would hold one or none each
+BROAD = 0.1  # from this share of passing rows on, a search must reach as far as without a filter
 RARE = 2048  # below n / RARE candidates, these are fetched from the sorted attribute instead of any sweep
 
 
@@ -35,6 +36,11 @@ class Plan:
             "sweep": "the filter is evaluated over all rows in one sweep",
             "candidates": "the rows that pass are fetched from the sorted values of an attribute",
         }[self.kind]
+
+
+def is_broad(program: FilterProgram | None, n: int) -> bool:
+    """Whether so many of n rows pass, by the counts of values, that the settings for searches without a filter are needed."""
+    return program is None or program.expected() > BROAD * n
 
 
 def plan_filter(program: FilterProgram | None, n: int, n_queries: int) -> Plan:

@@ -17,7 +17,7 @@ from paperworks.papers.squash.exact_kernel import scan_vectors
 from paperworks.papers.squash.filter_program import FilterProgram
 from paperworks.papers.squash.filters import Filter
 from paperworks.papers.squash.kernels import finish_l2
-from paperworks.papers.squash.planner import FEW, Plan, plan_filter
+from paperworks.papers.squash.planner import FEW, Plan, is_broad, plan_filter
 from paperworks.papers.squash.reader import (
     EMPTY_FILTER,
     EMPTY_TABLE,
@@ -61,13 +61,22 @@ class Answer:
 
 
 def search_state(
-    state: State, queries: np.ndarray, filters: Sequence[Filter | None], params: SearchParams, n_threads: int = 1
+    state: State,
+    queries: np.ndarray,
+    filters: Sequence[Filter | None],
+    params: SearchParams,
+    n_threads: int = 1,
+    broad: SearchParams | None = None,
 ) -> Answer:
-    """Answer prepared queries float32 (s, inner_d), each with its filter (one object for all that share it)."""
+    """Answer prepared queries float32 (s, inner_d), each with its filter (one object for all that share it).
+
+    broad: settings for queries without a filter or with one that many rows pass; default: `params` for these too.
+    """
     started = time.perf_counter()
     n_queries = len(queries)
+    broad = broad or params
     if state.reader.n // FEW > params.few and not params.exact:
-        params = _wider(params, state.reader.n // FEW)
+        params, broad = (_wider(one, state.reader.n // FEW) for one in (params, broad))
     if n_queries == 1 or all(one is filters[0] for one in filters):
         groups: list[tuple[Filter | None, Any]] = [(filters[0] if filters else None, slice(None))]
     else:
@@ -76,17 +85,18 @@ def search_state(
             by_filter.setdefault(id(one), []).append(i)
         groups = [(filters[rows[0]], rows) for rows in by_filter.values()]
 
-    pieces: list[tuple[Any, FilterProgram | None, Plan]] = []
+    pieces: list[tuple[Any, FilterProgram | None, Plan, SearchParams]] = []
     for what, rows in groups:
         program = state.program(what)
         size = n_queries if isinstance(rows, slice) else len(rows)
         plan = plan_filter(program, state.reader.n, size)
         parts = _split(rows, size, n_threads if len(groups) < 2 * n_threads else 1)
-        pieces += [(part, program, plan) for part in parts]
+        chosen = broad if broad is not params and is_broad(program, state.reader.n) else params
+        pieces += [(part, program, plan, chosen) for part in parts]
 
     if len(pieces) == 1:
-        rows, program, plan = pieces[0]
-        whole = _run(state, queries, program, plan, params)
+        rows, program, plan, chosen = pieces[0]
+        whole = _run(state, queries, program, plan, chosen)
         positions, distances, counts = whole.positions, whole.distances, whole.counts
         plans = [plan] * n_queries
     else:
@@ -95,9 +105,9 @@ def search_state(
         counts = np.empty((n_queries, kernel.STAGES), np.int64)
         plans = [Plan("none")] * n_queries
 
-        def work(piece: tuple[Any, FilterProgram | None, Plan]) -> None:
-            rows, program, plan = piece
-            part = _run(state, queries[rows], program, plan, params)
+        def work(piece: tuple[Any, FilterProgram | None, Plan, SearchParams]) -> None:
+            rows, program, plan, settings = piece
+            part = _run(state, queries[rows], program, plan, settings)
             positions[rows], distances[rows], counts[rows] = part.positions, part.distances, part.counts
 
         if n_threads > 1:
@@ -105,7 +115,7 @@ def search_state(
         else:
             for piece in pieces:
                 work(piece)
-        for rows, _, plan in pieces:
+        for rows, _, plan, _ in pieces:
             for i in range(n_queries)[rows] if isinstance(rows, slice) else rows:
                 plans[i] = plan
     if state.added is not None:

@@ -28,7 +28,7 @@ STEPS = (  # keep in times of k, and R
     (120.0, 4.0),
 )  # fmt: skip
 ROUNDS = 3
-CALIBRATION_K, CALIBRATION_RECALL, MASKED = 10, 0.985, 0.05
+CALIBRATION_K, CALIBRATION_RECALL, MASKED = 10, 0.99, 0.05
 
 log = logging.getLogger(__name__)
 
