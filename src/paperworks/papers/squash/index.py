@@ -244,7 +244,8 @@ class SquashIndex:
                 "exact": exact,
             }
             broad = self.params(k, **told)
-            both = (self.params(k, **told, filtered=True) if filtered else broad, broad)
+            narrow = self.params(k, **told, filtered=True) if filtered else broad
+            both = (narrow, broad) if narrow != broad else (broad, broad)  # one object: then nobody asks how many pass
             if len(self._known_params) < 1000:
                 self._known_params[key] = both
         filters = (
