@@ -10,7 +10,7 @@ For tables with wrong and missing cells, for linear measurements of a matrix, fo
     print((model.outlier_mask_ == wrong).all())
 """
 
-from paperworks.papers.subgm import toy
+from paperworks.papers.subgm import toy, uses
 from paperworks.papers.subgm.diagnostics import SignRIP, expected_length, sign_rip
 from paperworks.papers.subgm.operators import (
     DenseOperator,
@@ -44,4 +44,5 @@ __all__ = [
     "sign_rip",
     "subgm",
     "toy",
+    "uses",
 ]
