@@ -128,7 +128,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
         time.sleep(0.02)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert json.loads(out) == []
     assert "the same command goes on from there" in err

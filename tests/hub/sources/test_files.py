@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import lzma
-import time
 
 import pytest
 from fake_service import Reply
@@ -387,19 +386,6 @@ def _told_as_ids(data):
         return FileSource(("-",))._told("-", lines)[0] == "ids"
     except SourceError:
         return False
-
-
-def test_reading_is_fast(tmp_path):
-    abstract = "We study a thing, $O(n^2)$ of it; results are good. " * 25
-    path = tmp_path / "papers.jsonl"
-    path.write_text(
-        "".join(json.dumps(ARXIV_DUMP | {"id": f"2301.{n:05d}", "abstract": abstract}) + "\n" for n in range(1, 10_001))
-    )
-    began = time.process_time()
-    n = sum(len(batch.records) for batch in FileSource([path]).fetch(None, PoliteClient()))
-    took = time.process_time() - began
-    assert n == 10_000
-    assert n / took > 7_500  # half of what two quiet cores give; measured in CPU time, since machines are shared
 
 
 def test_the_real_daily_papers_are_read_whole(shared_data):
