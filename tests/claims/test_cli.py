@@ -122,7 +122,14 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
         "--json",
         *more,
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell ignores this signal for what it starts in the background, and that is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not _reached(paper.folder / "calls.txt", "1") and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -240,6 +240,10 @@ def _smoke(paper: RunnablePaper, claim_id: str) -> None:
         raise CheckFailed(f"a smoke run needs nothing from outside, but: {record.reason}")
     if record.state == "failed":
         raise CheckFailed(f"{record.reason}\n{record.error}")
+    if seconds > SMOKE_CPU_S:  # the first run after an install may have compiled kernels: the second tells
+        began = time.process_time()
+        run_claim(paper, claim_id, "smoke", seeds=(0,))
+        seconds = time.process_time() - began
     if seconds > SMOKE_CPU_S:
         raise CheckFailed(
             f"the smoke run of {claim_id!r} took {seconds:.0f} s of CPU; make its data smaller (at most {SMOKE_CPU_S:.0f} s)"
