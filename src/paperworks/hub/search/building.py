@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from sqlalchemy.orm import Session
 
 from paperworks.errors import StoreError
 from paperworks.hub.search import vectors
+from paperworks.hub.search.apart import run_apart, tell
 from paperworks.hub.search.embed import Embedder, kind_of
 from paperworks.hub.search.vectors import State, VectorIndex, text_hash
 from paperworks.hub.store.database import Database
@@ -158,34 +158,9 @@ def build_apart(db: Database, root: Path, embedder: str, now: datetime, progress
         "embedder": embedder,
         "now": utc_text(now),
     }
-    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "paperworks.hub.search.building"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env=surroundings,
-    ) as child:
-        try:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            assert child.stderr is not None
-            child.stdin.write(json.dumps(order))
-            child.stdin.close()
-            for line in child.stdout:
-                done, total, note = json.loads(line)
-                progress(done, total, note)
-            words = child.stderr.read().strip()
-        except BaseException:
-            child.kill()
-            raise
-    if child.returncode:
-        last = words.splitlines()[-1] if words else f"exit {child.returncode}"
-        raise StoreError(
-            f"building the vectors failed: {last[:500]}; words are searched meanwhile, and it is tried again"
-        )
+    failed = run_apart("paperworks.hub.search.building", [], json.dumps(order), progress)
+    if failed is not None:
+        raise StoreError(f"building the vectors failed: {failed}; words are searched meanwhile, and it is tried again")
 
 
 def _sample(ids: np.ndarray) -> np.ndarray:
@@ -236,10 +211,6 @@ def main() -> None:
     order = json.loads(sys.stdin.read())
     if hasattr(os, "nice"):
         os.nice(10)
-
-    def tell(done: float, total: float | None = None, note: str = "") -> None:
-        sys.stdout.write(json.dumps([done, total, note]) + "\n")
-        sys.stdout.flush()
 
     db = Database(order["url"])
     try:

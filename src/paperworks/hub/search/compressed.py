@@ -8,11 +8,9 @@ embedded again). The index lies in the generation's folder; `current.json` names
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import uuid
 from dataclasses import replace
@@ -23,6 +21,7 @@ import numpy as np
 
 from paperworks.errors import InputError, PaperworksError, StoreError
 from paperworks.hub.search import vectors
+from paperworks.hub.search.apart import run_apart, tell
 from paperworks.hub.search.vectors import State, VectorIndex
 from paperworks.progress import Progress, silent
 
@@ -144,37 +143,14 @@ def _tune(made: SquashIndex, index: VectorIndex, rows: np.ndarray) -> None:
 
 def compress_apart(root: Path, progress: Progress = silent) -> None:
     """`compress` in a child process that is nice to others. Raises StoreError with its last words when it fails."""
-    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "paperworks.hub.search.compressed", str(root)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env=surroundings,
-    ) as child:
-        try:
-            assert child.stdout is not None
-            assert child.stderr is not None
-            for line in child.stdout:
-                done, total, note = json.loads(line)
-                progress(done, total, note)
-            words = child.stderr.read().strip()
-        except BaseException:
-            child.kill()
-            raise
-    if child.returncode:
-        last = words.splitlines()[-1] if words else f"exit {child.returncode}"
-        raise StoreError(f"compressing the vectors failed: {last[:500]}; all are scanned meanwhile")
+    failed = run_apart("paperworks.hub.search.compressed", [str(root)], "", progress)
+    if failed is not None:
+        raise StoreError(f"compressing the vectors failed: {failed}; all are scanned meanwhile")
 
 
 def main() -> None:
     if hasattr(os, "nice"):
         os.nice(10)
-
-    def tell(done: float, total: float | None = None, note: str = "") -> None:
-        sys.stdout.write(json.dumps([done, total, note]) + "\n")
-        sys.stdout.flush()
 
     try:
         compress(Path(sys.argv[1]), tell)

@@ -8,7 +8,6 @@ poisons of a trained surrogate (TAP) leave linear probes blind, and the answer i
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from paperworks.claims.files import write_atomically
 from paperworks.errors import InputError
 from paperworks.papers.iss.images import to_pixels
 from paperworks.papers.iss.probes import Probe, fixed_pixels, probe_colour, probe_edges, probe_recursion
@@ -54,10 +54,7 @@ class PoisonReport:
 
     def save(self, path: Path | str) -> None:
         """Write it as JSON, aside and then renamed."""
-        path = Path(path)
-        half = path.with_name(f".{path.name}.{os.getpid()}.part")
-        half.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
-        half.replace(path)
+        write_atomically(Path(path), json.dumps(self.to_dict(), indent=1))
 
     def summary(self) -> str:
         """A few lines for people."""
